@@ -1,0 +1,1 @@
+"""Hooks: one connection to Lago's API."""

@@ -1,0 +1,1 @@
+"""An embedded server that behaves like Lago, for demos and tests. Needs the extra ``[sandbox]``."""
