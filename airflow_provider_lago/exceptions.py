@@ -81,3 +81,7 @@ class LagoDeliveryError(LagoException):
 
 class LagoRejectedError(LagoException, AirflowFailException):
     """Everything deliverable was delivered, and more records were rejected than allowed. Not retried."""
+
+
+class LagoFatalDeliveryError(LagoDeliveryError, AirflowFailException):
+    """A delivery stopped before its end, and somebody has to change something first. Not retried."""

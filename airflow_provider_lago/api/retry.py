@@ -52,7 +52,9 @@ class RetryPolicy:
         return min(self.cap, self.base * 2.0 ** min(tries - 1, 32)) * rng()
 
 
-def wait_after_429(asked: float | None, tries: int, policy: RetryPolicy, rng: Callable[[], float] = random.random) -> float:
+def wait_after_429(
+    asked: float | None, tries: int, policy: RetryPolicy, rng: Callable[[], float] = random.random
+) -> float:
     """
     Return the seconds to wait after a 429: what the server asked for, plus up to a tenth (at most 1 s) of jitter.
 

@@ -1,0 +1,106 @@
+"""Events -> batches: by count, by bytes, and never the same ``transaction_id`` twice in one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+
+from airflow_provider_lago.api.events import Checked
+from airflow_provider_lago.sources.rows import Row
+
+#: Batches that are filled at the same time, where records of several subscriptions share their ids.
+_OPEN = 8
+
+#: Bytes of a request around the events, and between two of them.
+_ENVELOPE = len(b'{"events":[]}')
+_COMMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event on its road, with the row that it was made of."""
+
+    row: Row
+    checked: Checked
+
+
+@dataclass(slots=True)
+class Batch:
+    """
+    The events of one request.
+
+    :param events: In the order of the request.
+    :param twins: Index of an event -> rows that say exactly the same; they share its outcome and are not sent.
+    """
+
+    events: list[Event] = field(default_factory=list)
+    twins: dict[int, list[Row]] = field(default_factory=dict)
+    size: int = _ENVELOPE
+    _indexes: dict[str, int] = field(default_factory=dict)
+
+    def find(self, transaction_id: str) -> int | None:
+        """Return the index of the event with this id."""
+        return self._indexes.get(transaction_id)
+
+    def add(self, event: Event) -> None:
+        """Append an event."""
+        self._indexes[event.checked.transaction_id] = len(self.events)
+        self.events.append(event)
+        self.size += len(event.checked.payload) + _COMMA
+
+
+def batches(
+    events: Iterable[Event], *, max_count: int, max_bytes: int, on_conflict: Callable[[Event, Event], None]
+) -> Iterator[Batch]:
+    """
+    Group events into batches.
+
+    Lago refuses a batch that holds one ``transaction_id`` twice, whatever the subscriptions. Within the batches
+    that are being filled, an event that says the same again becomes a twin; one of another subscription goes to the
+    next batch; one that says something else under the same id and subscription is a conflict, because Lago would
+    keep the first and answer "duplicate" to the second: its content would be lost in silence.
+
+    :param events: The events, in order.
+    :param max_count: Most events of a batch.
+    :param max_bytes: Most bytes of a request's body; a single larger event goes alone.
+    :param on_conflict: Called with the later and the earlier event of a conflict.
+    """
+    filling: list[Batch] = []
+    for event in events:
+        transaction_id = event.checked.transaction_id
+        target: Batch | None = None
+        for batch in filling:
+            index = batch.find(transaction_id)
+            if index is None:
+                target = target or batch
+                continue
+            earlier = batch.events[index]
+            if earlier.checked.external_subscription_id != event.checked.external_subscription_id:
+                continue
+            if _say_the_same(earlier.checked.payload, event.checked.payload):
+                batch.twins.setdefault(index, []).append(event.row)
+            else:
+                on_conflict(event, earlier)
+            break
+        else:
+            if target is None:
+                if len(filling) == _OPEN:
+                    yield filling.pop(0)
+                target = Batch()
+                filling.append(target)
+            elif target.size + len(event.checked.payload) > max_bytes:
+                filling.remove(target)
+                yield target
+                target = Batch()
+                filling.append(target)
+            target.add(event)
+            if len(target.events) >= max_count:
+                filling.remove(target)
+                yield target
+    yield from filling
+
+
+def _say_the_same(payload: bytes, other: bytes) -> bool:
+    return payload == other or msgspec.json.decode(payload) == msgspec.json.decode(other)

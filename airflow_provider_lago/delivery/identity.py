@@ -1,0 +1,101 @@
+"""
+How an event gets its ``transaction_id`` when the record has none.
+
+The id decides whether Lago takes an event as new, so it depends on the record alone: the same record has the same id in
+every retry, rerun and backfill. A random one bills a repeated delivery twice and must be asked for by its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from airflow_provider_lago.api.events import InvalidEvent
+from airflow_provider_lago.api.timestamps import InvalidTime, to_epoch_seconds
+from airflow_provider_lago.delivery.paths import MISSING, getter
+
+#: (record, event without its id) -> transaction_id
+Identify = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
+
+HASH = "hash"
+RANDOM = "random"
+
+_MISSING_ID = (
+    "give the record one, or say how to derive it: transaction_id=['column', ...] for columns that identify a record, "
+    "or transaction_id='hash' for its whole content"
+)
+
+_canonical = msgspec.json.Encoder(order="deterministic", decimal_format="number").encode
+
+
+def identity(strategy: str | Sequence[str] | Callable[[Mapping[str, Any]], str] | None) -> Identify:
+    """
+    Return the function that derives ids.
+
+    :param strategy: None (the record must have one), a list of columns or dotted paths that identify a record,
+        ``hash`` (of the event's content), ``random``, or a callable record -> id.
+    :raises ValueError: if it is none of these.
+    """
+    if strategy is None:
+        return _refuse
+    if callable(strategy):
+        return _called(strategy)
+    if strategy == HASH:
+        return _hashed
+    if strategy == RANDOM:
+        return lambda record, event: str(uuid.uuid4())
+    if isinstance(strategy, str) or not strategy or not all(isinstance(path, str) and path for path in strategy):
+        raise ValueError(
+            f"transaction_id must be 'hash', 'random', a list of column names or a callable, not {strategy!r}"
+            + (f"; did you mean [{strategy!r}]?" if isinstance(strategy, str) else "")
+        )
+    return _joined(list(strategy))
+
+
+def _refuse(record: Mapping[str, Any], event: Mapping[str, Any]) -> str:
+    raise InvalidEvent("transaction_id: missing", _MISSING_ID)
+
+
+def _called(derive: Callable[[Mapping[str, Any]], str]) -> Identify:
+    def call(record: Mapping[str, Any], event: Mapping[str, Any]) -> Any:
+        try:
+            return derive(record)
+        except Exception as error:
+            raise InvalidEvent("transaction_id: callable failed", f"{type(error).__name__}: {error}") from error
+
+    return call
+
+
+def _joined(paths: list[str]) -> Identify:
+    readers = [(path, getter(path)) for path in paths]
+
+    def join(record: Mapping[str, Any], event: Mapping[str, Any]) -> str:
+        return ":".join([_part(path, read(record)) for path, read in readers])
+
+    return join
+
+
+def _part(path: str, value: Any) -> str:
+    if value is MISSING or value is None or value == "":
+        raise InvalidEvent("transaction_id: column missing", f"the record has no {path!r}, which its id is made of")
+    if isinstance(value, (Mapping, list, tuple, set)):
+        raise InvalidEvent("transaction_id: column not plain", f"{path!r} is a {type(value).__name__}")
+    text = f"{value:f}" if isinstance(value, Decimal) and value.is_finite() else str(value)
+    # Escaped, so that ("a:b", "c") and ("a", "b:c") do not become one id, and one of them lost.
+    return text.replace("%", "%25").replace(":", "%3A")
+
+
+def _hashed(record: Mapping[str, Any], event: Mapping[str, Any]) -> str:
+    content = {name: value for name, value in event.items() if value is not None}
+    with suppress(InvalidTime):  # an epoch in another unit is canonical as it is; what is no time fails the check
+        content["timestamp"] = to_epoch_seconds(content.get("timestamp"))
+    try:
+        return hashlib.sha256(_canonical(content)).hexdigest()[:40]
+    except (TypeError, UnicodeEncodeError) as error:
+        raise InvalidEvent("transaction_id: cannot be hashed", str(error)) from None

@@ -1,0 +1,202 @@
+"""Sends batches until each of their events has an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from airflow_provider_lago.api.answers import Answer
+from airflow_provider_lago.api.retry import wait_after_429
+from airflow_provider_lago.delivery.batching import Batch
+from airflow_provider_lago.delivery.ledger import Ledger
+from airflow_provider_lago.delivery.pace import Pace
+from airflow_provider_lago.delivery.plan import Plan
+from airflow_provider_lago.delivery.settling import (
+    Accepted,
+    Opaque,
+    SlowDown,
+    Sorted,
+    Stop,
+    TryLater,
+    Verdict,
+    settle,
+)
+from airflow_provider_lago.delivery.transport import NoAnswer, Transport
+
+#: Tries of a request that the server fails with a 500 while it takes others: then the events are looked at one half
+#: after the other, to find the one that it cannot take.
+_TRIES_BEFORE_HALVING = 3
+_TRIES_OF_A_HALF = 2
+
+#: Seconds of nothing but 429 after which a delivery ends, to be retried by Airflow later.
+_PATIENCE = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """
+    Why a delivery ended before its source did.
+
+    :param why: In words, with what to do.
+    :param final: Whether trying again is useless before somebody changes something.
+    """
+
+    why: str
+    final: bool
+
+
+@dataclass(slots=True)
+class _Part:
+    """
+    Some events of a batch that go out in one request.
+
+    :param indexes: Which.
+    :param tries: Failed tries of this request.
+    :param maybe_stored: Whether an earlier request with these events may have been stored, its answer being lost.
+    :param health: Answers that showed a working server, as counted when this request first failed.
+    :param half: Whether it is half of a request that failed.
+    :param deferred: Whether it has been put behind the other parts once.
+    """
+
+    indexes: Sequence[int]
+    tries: int = 0
+    maybe_stored: bool = False
+    health: int | None = None
+    half: bool = False
+    deferred: bool = False
+    slowdowns: int = 0
+
+
+class Sender:
+    """
+    Delivers batches over a transport; several coroutines may call it at the same time.
+
+    :param plan: Address, form and pace of the requests.
+    :param transport: Where requests go.
+    :param ledger: Where outcomes are written down.
+    """
+
+    def __init__(self, plan: Plan, transport: Transport, ledger: Ledger) -> None:
+        self.halt: Halt | None = None
+        self._plan = plan
+        self._policy = plan.policy
+        self._transport = transport
+        self._ledger = ledger
+        self._pace = Pace(plan.requests_per_second)
+        self._halted = asyncio.Event()
+        self._health = 0
+        self._healthy_at = time.monotonic()
+
+    async def deliver(self, batch: Batch) -> None:
+        """Send a batch and what remains of it until every event is settled, or the delivery is halted."""
+        parts = deque([_Part(range(len(batch.events)))])
+        while parts and self.halt is None:
+            part = parts.popleft()
+            await self._pace.turn()
+            if self.halt is None:
+                parts.extend(await self._send(batch, part, waiting=bool(parts)))
+
+    async def _send(self, batch: Batch, part: _Part, *, waiting: bool) -> list[_Part]:
+        """Send one request and settle it; return what has to be sent again."""
+        self._ledger.tally.requests += 1
+        answer = await self._transport.post(self._plan.url, self._plan.body(batch, part.indexes))
+        verdict = self._judge(answer, len(part.indexes))
+        match verdict:
+            case Accepted():
+                self._note_health()
+                self._ledger.accept(batch, part.indexes)
+                return []
+            case Sorted():
+                self._note_health()
+                return self._sort(batch, part, verdict)
+            case Opaque():
+                return await self._look_closer(batch, part, verdict, waiting)
+            case TryLater():
+                part.maybe_stored |= verdict.stored
+                return await self._try_again(part, verdict.why)
+            case SlowDown():
+                return self._slow_down(part, verdict)
+            case Stop():
+                self._stop(Halt(verdict.why, final=True))
+        return []
+
+    def _judge(self, answer: Answer | NoAnswer, size: int) -> Verdict:
+        if isinstance(answer, Answer):
+            return settle(answer, size, single=self._plan.single)
+        if answer.hopeless:
+            return Stop(f"{answer.why}: set ca_bundle in the connection if the server has a certificate of your own CA")
+        return TryLater(answer.why, stored=answer.executed)
+
+    def _sort(self, batch: Batch, part: _Part, verdict: Sorted) -> list[_Part]:
+        named = {part.indexes[at] for at in (*verdict.duplicates, *verdict.rejected)}
+        duplicates = [part.indexes[at] for at in verdict.duplicates]
+        if part.maybe_stored and len(duplicates) == len(part.indexes):
+            # Lago stores a batch whole: that every event of it is known now means that the lost request did it.
+            self._ledger.accept(batch, duplicates)
+        else:
+            self._ledger.duplicate(batch, duplicates)
+        for at, refusal in verdict.rejected.items():
+            self._ledger.refuse(batch, part.indexes[at], refusal)
+        rest = [index for index in part.indexes if index not in named]
+        return [_Part(rest)] if rest else []
+
+    async def _look_closer(self, batch: Batch, part: _Part, verdict: Opaque, waiting: bool) -> list[_Part]:
+        """Find the event that makes Lago refuse a whole request, unless it refuses everything."""
+        part.tries += 1
+        if part.health is None:
+            part.health = self._health
+        proven = verdict.blames or self._health > part.health
+        if not verdict.settled:
+            part.maybe_stored = True
+            enough = part.half and part.tries >= _TRIES_OF_A_HALF
+            enough |= proven and part.tries >= _TRIES_BEFORE_HALVING
+            if not enough and part.tries < self._policy.attempts:
+                await self._sleep(self._policy.wait(part.tries))
+                return [part]
+        if len(part.indexes) > 1:
+            middle = len(part.indexes) // 2
+            halves = (part.indexes[:middle], part.indexes[middle:])
+            return [_Part(half, 0, part.maybe_stored, part.health, half=True) for half in halves]
+        if proven:
+            self._ledger.refuse(batch, part.indexes[0], verdict.refusal)
+            return []
+        if waiting and not part.deferred:
+            part.deferred = True
+            return [part]
+        self._stop(Halt(f"the server refuses every request: {verdict.refusal.reason}", final=False))
+        return []
+
+    async def _try_again(self, part: _Part, why: str) -> list[_Part]:
+        part.tries += 1
+        if part.tries >= self._policy.attempts:
+            self._stop(Halt(f"gave up after {part.tries} tries of one request: {why}", final=False))
+            return []
+        await self._sleep(self._policy.wait(part.tries))
+        return [part]
+
+    def _slow_down(self, part: _Part, verdict: SlowDown) -> list[_Part]:
+        part.slowdowns += 1
+        if time.monotonic() - self._healthy_at > _PATIENCE:
+            self._stop(Halt(f"nothing but 'too many requests' (HTTP 429) for {_PATIENCE:g} s", final=False))
+            return []
+        self._pace.hold(wait_after_429(verdict.asked, part.slowdowns, self._policy))
+        return [part]
+
+    def _note_health(self) -> None:
+        self._health += 1
+        self._healthy_at = time.monotonic()
+
+    def _stop(self, halt: Halt) -> None:
+        if self.halt is None:
+            self.halt = halt
+            self._halted.set()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait, but not longer than the delivery runs."""
+        try:
+            await asyncio.wait_for(self._halted.wait(), seconds)
+        except TimeoutError:
+            return

@@ -1,0 +1,208 @@
+"""
+What one answer means for the events of its request. Pure: an answer in, a verdict out.
+
+Lago stores a batch whole or not at all, and its 422 names the bad events by index. So the good ones are sent again in
+one request without the bad ones, and halving is left for answers that name nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from airflow_provider_lago.api.answers import Answer, LagoError, describe_details, is_lago_404, read_error
+from airflow_provider_lago.api.retry import UNAVAILABLE
+
+_DUPLICATE = {"transaction_id": ["value_already_exist"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """
+    Why Lago refuses one event.
+
+    :param reason: Lago's words without values, to be counted.
+    :param code: Lago's error code, or the HTTP status as text.
+    """
+
+    reason: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """All events of the request are stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """Lago named events by index. Nothing of the request is stored; those not named go out again, in one request."""
+
+    duplicates: frozenset[int]
+    rejected: Mapping[int, Refusal]
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """
+    The request is refused, and no event named.
+
+    :param settled: Whether the same request would surely be refused again; if not, it may be the server's trouble.
+    :param blames: Whether the answer by itself proves that a single event is at fault.
+    """
+
+    refusal: Refusal
+    settled: bool
+    blames: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TryLater:
+    """
+    The server cannot take the request now.
+
+    :param stored: Whether it may have stored the events nevertheless.
+    """
+
+    why: str
+    stored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SlowDown:
+    """
+    Too many requests. Nothing was executed.
+
+    :param asked: Seconds that the answer asks to wait, or None.
+    """
+
+    asked: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """No event can be delivered until somebody changes something; nothing is dropped."""
+
+    why: str
+
+
+Verdict = Accepted | Sorted | Opaque | TryLater | SlowDown | Stop
+
+
+class _Echo(msgspec.Struct):
+    events: list[msgspec.Raw]
+
+
+class _SingleEcho(msgspec.Struct):
+    event: msgspec.Raw
+
+
+_read_echo = msgspec.json.Decoder(_Echo).decode
+_read_single_echo = msgspec.json.Decoder(_SingleEcho).decode
+
+
+def settle(answer: Answer, size: int, *, single: bool = False) -> Verdict:
+    """
+    Return what an answer to an ingestion request means.
+
+    :param answer: The answer.
+    :param size: Number of events in the request.
+    :param single: Whether it was ``POST /events`` (one event) and not ``/events/batch``.
+    """
+    status = answer.status
+    if status == 200:
+        return _settle_success(answer, size, single)
+    error = read_error(answer)
+    if status == 422:
+        return _settle_refusal(error, size, single)
+    if status == 429:
+        return SlowDown(answer.asked_wait)
+    if status == 413:
+        return Opaque(Refusal("request too large (HTTP 413)", "413"), settled=True, blames=True)
+    if status == 400:
+        # Lago's own JSON says that the server works and the body is at fault; a proxy's page says nothing.
+        by_lago = isinstance(answer.json(), dict)
+        return Opaque(Refusal("bad request (HTTP 400)", "400"), settled=True, blames=by_lago)
+    if status == 500:
+        return Opaque(Refusal("server error (HTTP 500)", "500"), settled=False)
+    if status in UNAVAILABLE or status == 408:
+        return TryLater(error.message, stored=True)
+    if 300 <= status < 400:
+        return Stop(_redirected(answer))
+    return Stop(_forbidden(answer, error))
+
+
+def _settle_success(answer: Answer, size: int, single: bool) -> Verdict:
+    if not answer.body.strip():
+        return Accepted()  # Lago answers some successes without a body
+    try:
+        stored = 1 if single and _read_single_echo(answer.body) else len(_read_echo(answer.body).events)
+    except msgspec.DecodeError:
+        # Cut on its way, or somebody else's page: whether Lago stored anything is not known, and sending again tells.
+        return TryLater("HTTP 200 with a body that is not Lago's answer to events", stored=True)
+    if stored != size:
+        return TryLater(f"HTTP 200 for {stored} of {size} events", stored=True)
+    return Accepted()
+
+
+def _settle_refusal(error: LagoError, size: int, single: bool) -> Verdict:
+    if error.code == "lock_acquisition_failed":
+        return TryLater(error.message, stored=False)
+    details = error.details
+    if single:
+        return _sort({0: details}) if details is not None else Opaque(_opaque_422(error), settled=True, blames=True)
+    named = _by_index(details, size)
+    if named:
+        return _sort(named)
+    if details == {"events": ["no_events"]}:
+        return Stop(
+            "Lago found no events in a request that held some: something between Airflow and Lago changes the body or "
+            "the Content-Type header"
+        )
+    return Opaque(_opaque_422(error), settled=True, blames=True)
+
+
+def _by_index(details: Any, size: int) -> dict[int, Any]:
+    """Return the map index -> errors of a batch; empty where it is something else."""
+    if not isinstance(details, dict):
+        return {}
+    named = {int(index): errors for index, errors in details.items() if index.isascii() and index.isdigit()}
+    return named if len(named) == len(details) and all(index < size for index in named) else {}
+
+
+def _sort(named: Mapping[int, Any]) -> Sorted:
+    duplicates = frozenset(index for index, errors in named.items() if errors == _DUPLICATE)
+    return Sorted(
+        duplicates,
+        {
+            index: Refusal(describe_details(errors, 200), "validation_errors")
+            for index, errors in named.items()
+            if index not in duplicates
+        },
+    )
+
+
+def _opaque_422(error: LagoError) -> Refusal:
+    return Refusal(error.message, error.code or "422")
+
+
+def _redirected(answer: Answer) -> str:
+    target = answer.headers.get("location", "nowhere").split("?")[0]
+    return (
+        f"the server redirects (HTTP {answer.status}) to {target!r}; redirects are not followed, so that the API key "
+        "goes nowhere else: put the final address into the connection's host"
+    )
+
+
+def _forbidden(answer: Answer, error: LagoError) -> str:
+    if answer.status == 401:
+        return "Lago does not know the API key (HTTP 401): check the connection's password; keys expire and are rotated"
+    if answer.status == 403:
+        right = error.code or "no code"
+        return f"the API key may not send events (HTTP 403, {right}): give the key write permission for events in Lago"
+    if answer.status == 404 and is_lago_404(answer):
+        return "this server has no such endpoint (HTTP 404, resource_not_found): check the connection's host"
+    return f"unexpected answer: {error.message} (HTTP {answer.status}): check the connection's host"

@@ -1,0 +1,176 @@
+"""Record -> event: transform, leave out, map, nest, identify."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
+from typing import Any
+
+from airflow_provider_lago.api.events import EVENT_FIELDS, InvalidEvent
+from airflow_provider_lago.delivery.identity import Identify, identity
+from airflow_provider_lago.delivery.paths import MISSING, Getter, getter, nest, without
+
+Record = Mapping[str, Any]
+Transform = Callable[[dict[str, Any]], Record | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Shaping:
+    """
+    How records become events.
+
+    :param fields: Event field (dotted to nest) -> column or dotted path of the record.
+    :param constants: Event field (dotted to nest) -> value.
+    :param properties: Columns to nest under ``properties``: a list of columns, or property name -> column. A trailing
+        ``?`` lets a column be missing or null in some records; it is left out then.
+    :param exclude: Attributes of the record to leave out, dotted paths allowed.
+    :param transform: Callable record -> record, or None to skip the record; applied first.
+    :param transaction_id: How to derive the id when the record has none, see :func:`.identity.identity`.
+    :param timestamp_unit: Unit of epoch numbers.
+    :param zone: Time zone of timestamps that name none.
+    """
+
+    fields: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    properties: Sequence[str] | Mapping[str, str] = ()
+    exclude: Sequence[str] = ()
+    transform: Transform | None = None
+    transaction_id: str | Sequence[str] | Callable[[Record], str] | None = None
+    timestamp_unit: str = "s"
+    zone: tzinfo = UTC
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether records are events already, so that a JSON text may be sent as it stands."""
+        return not (self.fields or self.constants or self.properties or self.exclude or self.transform)
+
+
+class Shaper:
+    """
+    Shapes records as a :class:`Shaping` says, which it checks first.
+
+    :param shaping: The settings.
+    :raises ValueError: if they contradict each other or name what an event does not have.
+    """
+
+    def __init__(self, shaping: Shaping) -> None:
+        _check_targets(shaping)
+        self._transform = shaping.transform
+        self._exclude = list(shaping.exclude)
+        self._constants = list(shaping.constants.items())
+        self._columns = _columns(shaping)
+        self._properties = _property_columns(shaping.properties)
+        self._selects = bool(shaping.fields or shaping.properties)
+        self._identify: Identify = identity(shaping.transaction_id)
+        self._identity_columns = _identity_columns(shaping.transaction_id)
+
+    def shape(self, record: Any) -> dict[str, Any] | None:
+        """
+        Return the event of a record, or None where the transform skips it.
+
+        :raises InvalidEvent: if the record lacks what the settings name, or the transform fails.
+        """
+        if not isinstance(record, Mapping):
+            raise InvalidEvent("not an object", f"a record must be an object, not a {_kind(record)}")
+        if self._transform is not None:
+            record = _apply(self._transform, record)
+            if record is None:
+                return None
+        source: Record = without(record, self._exclude) if self._exclude else record
+        event = self._select(source)
+        self._nest_properties(event, source)
+        for target, value in self._constants:
+            _place(event, target, value)
+        identifier = event.get("transaction_id")
+        if identifier is None or identifier == "":
+            event["transaction_id"] = None
+            event["transaction_id"] = self._identify(record, event)
+        return event
+
+    def _select(self, source: Record) -> dict[str, Any]:
+        if not self._selects:
+            # Whatever is left over is refused by the check: Lago would drop it without a word.
+            return {name: value for name, value in source.items() if name not in self._identity_columns}
+        event: dict[str, Any] = {}
+        for target, path, read, named in self._columns:
+            value = read(source)
+            if value is not MISSING:
+                _place(event, target, value)
+            elif named:
+                raise InvalidEvent("column missing", f"the record has no {path!r}, which fields maps to {target!r}")
+        return event
+
+    def _nest_properties(self, event: dict[str, Any], source: Record) -> None:
+        for name, path, read, optional in self._properties:
+            value = read(source)
+            if value is not MISSING and value is not None:
+                _place(event, f"properties.{name}", value)
+            elif not optional:
+                found = "no" if value is MISSING else "an empty"
+                raise InvalidEvent(
+                    f"property missing: {path}",
+                    f"the record has {found} {path!r}, and Lago does not bill an event without the property that its "
+                    f"metric adds up; write {path + '?'!r} in properties where it may be missing",
+                )
+
+
+def _apply(transform: Transform, record: Record) -> Record | None:
+    try:
+        result = transform(dict(record))
+    except Exception as error:
+        raise InvalidEvent("transform failed", f"{type(error).__name__}: {error}") from error
+    if result is not None and not isinstance(result, Mapping):
+        raise InvalidEvent("transform: not a record", f"it returned a {_kind(result)}, not a dict or None")
+    return result
+
+
+def _columns(shaping: Shaping) -> list[tuple[str, str, Getter, bool]]:
+    """Return (event field, path, reader, named by the user); fields that nobody maps keep their own names."""
+    columns = [(target, path, getter(path), True) for target, path in shaping.fields.items()]
+    given = {target.partition(".")[0] for target in (*shaping.fields, *shaping.constants) if "." not in target}
+    return [(name, name, getter(name), False) for name in EVENT_FIELDS if name not in given] + columns
+
+
+def _property_columns(properties: Sequence[str] | Mapping[str, str]) -> list[tuple[str, str, Getter, bool]]:
+    named = properties if isinstance(properties, Mapping) else {_bare(path): path for path in properties}
+    return [(name, _bare(path), getter(_bare(path)), path.endswith("?")) for name, path in named.items()]
+
+
+def _bare(path: str) -> str:
+    return path.removesuffix("?")
+
+
+def _place(event: dict[str, Any], target: str, value: Any) -> None:
+    if "." not in target:
+        event[target] = value
+        return
+    try:
+        nest(event, target, value)
+    except TypeError as error:
+        raise InvalidEvent(f"{target}: cannot be nested", str(error)) from None
+
+
+def _check_targets(shaping: Shaping) -> None:
+    for argument, targets in (("fields", shaping.fields), ("constants", shaping.constants)):
+        for target in targets:
+            root, dot, _ = target.partition(".")
+            if root not in EVENT_FIELDS or (dot and root != "properties"):
+                raise ValueError(
+                    f"{argument} names {target!r}, which an event does not have: it has {', '.join(EVENT_FIELDS)}, "
+                    "and properties.<name>"
+                )
+    twice = sorted(set(shaping.fields) & set(shaping.constants))
+    if twice:
+        raise ValueError(f"{', '.join(map(repr, twice))} stands in both fields and constants: keep one")
+
+
+def _identity_columns(strategy: Any) -> frozenset[str]:
+    """Return the columns that only make up the id: they are used, not left over."""
+    if strategy is None or isinstance(strategy, str) or callable(strategy):
+        return frozenset()
+    return frozenset(strategy) - frozenset(EVENT_FIELDS)
+
+
+def _kind(value: Any) -> str:
+    return "null" if value is None else type(value).__name__

@@ -1,0 +1,70 @@
+"""What became of the records, counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Distinct reasons that a summary lists; a delivery that finds more has one cause with many texts.
+_MOST_REASONS = 50
+_OTHER = "other reasons"
+
+
+class UnbalancedError(RuntimeError):
+    """The counts of a delivery do not add up: a fault in this package, never in the data."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """
+    Counts of one delivery. Each record that was read gets exactly one outcome.
+
+    :param read: Records read from the source.
+    :param accepted: Stored by Lago in this delivery.
+    :param duplicate: Already in Lago, or said twice by the source.
+    :param rejected: Not deliverable, each for a reason of its own.
+    :param skipped: Left out by the user's transform.
+    :param requests: HTTP requests sent.
+    :param reasons: Reason -> number of rejected records.
+    """
+
+    read: int = 0
+    accepted: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    skipped: int = 0
+    requests: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def settled(self) -> int:
+        """Records that have an outcome."""
+        return self.accepted + self.duplicate + self.rejected + self.skipped
+
+    def reject(self, reason: str) -> None:
+        """Count a rejected record under its reason."""
+        self.rejected += 1
+        known = reason in self.reasons or len(self.reasons) < _MOST_REASONS
+        self.reasons[reason if known else _OTHER] += 1
+
+    def check(self) -> None:
+        """
+        Check that every record that was read has exactly one outcome.
+
+        :raises UnbalancedError: if not.
+        """
+        if self.settled != self.read or sum(self.reasons.values()) != self.rejected:
+            raise UnbalancedError(f"the counts do not add up, please report this: {self}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the counts as plain values."""
+        return {
+            "read": self.read,
+            "accepted": self.accepted,
+            "duplicate": self.duplicate,
+            "rejected": self.rejected,
+            "skipped": self.skipped,
+            "requests": self.requests,
+            "reasons": dict(self.reasons.most_common()),
+        }

@@ -1,0 +1,114 @@
+"""The sender's wire: one aiohttp session with one TLS context for a whole delivery."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import aiohttp
+import certifi
+
+from airflow_provider_lago.api.answers import Answer
+
+if TYPE_CHECKING:
+    from airflow_provider_lago.api.connection import ConnectionSettings
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """
+    A request without an answer.
+
+    :param why: What happened.
+    :param executed: Whether the server may have acted on the request: not if the connection never came about.
+    :param hopeless: Whether trying again cannot help: the server's certificate is not trusted.
+    """
+
+    why: str
+    executed: bool
+    hopeless: bool = False
+
+
+class Transport:
+    """
+    Posts JSON bodies to Lago. Use it as an asynchronous context manager.
+
+    :param settings: The connection.
+    :param user_agent: ``User-Agent`` header.
+    :param connections: Most connections at the same time.
+    """
+
+    def __init__(self, settings: ConnectionSettings, user_agent: str, connections: int) -> None:
+        self._settings = settings
+        self._headers = {
+            "Authorization": f"Bearer {settings.api_key}",
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "User-Agent": user_agent,
+        }
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Transport:
+        settings = self._settings
+        secure = any(
+            (url or "").startswith("https:") for url in (settings.api_url, settings.ingest_url, settings.proxy)
+        )
+        self._session = aiohttp.ClientSession(
+            headers=self._headers,
+            connector=aiohttp.TCPConnector(
+                limit=self._connections, ssl=tls_context(settings.verify) if secure else True
+            ),
+            timeout=aiohttp.ClientTimeout(
+                total=settings.connect_timeout + 2 * settings.read_timeout,
+                sock_connect=settings.connect_timeout,
+                sock_read=settings.read_timeout,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            proxy=settings.proxy,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def post(self, url: str, body: bytes) -> Answer | NoAnswer:
+        """Send a body and return what came back; never raises for what happens on the wire."""
+        if self._session is None:
+            raise RuntimeError("the transport is not open")
+        try:
+            async with self._session.post(url, data=body, allow_redirects=False) as response:
+                return Answer.of(response.status, response.headers.items(), await response.read())
+        except aiohttp.ClientSSLError as error:
+            return NoAnswer(f"TLS failed: {error}", executed=False, hopeless=True)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            return NoAnswer(f"no connection: {error}", executed=False)
+        except TimeoutError:
+            return NoAnswer(f"no answer within {self._settings.read_timeout:g} s", executed=True)
+        except (aiohttp.ClientError, OSError) as error:
+            return NoAnswer(f"connection lost: {error or type(error).__name__}", executed=True)
+
+
+def tls_context(verify: bool | str) -> ssl.SSLContext | bool:
+    """
+    Return the TLS context for a delivery; building one loads all certificates, so it is built once.
+
+    :param verify: As for requests: True, False, or the path of a CA bundle. True honours ``REQUESTS_CA_BUNDLE`` and
+        ``CURL_CA_BUNDLE`` as requests does, so that the hook and a delivery trust the same servers.
+    """
+    if verify is False:
+        return False
+    bundle = verify if isinstance(verify, str) else _bundle_of_environment()
+    if os.path.isdir(bundle):
+        return ssl.create_default_context(capath=bundle)
+    return ssl.create_default_context(cafile=bundle)
+
+
+def _bundle_of_environment() -> str:
+    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or certifi.where()

@@ -1,0 +1,127 @@
+"""Records from files: paths and globs, one reader a format."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO
+
+from airflow_provider_lago.sources.csv_lines import read_csv
+from airflow_provider_lago.sources.json_lines import read_json_lines
+from airflow_provider_lago.sources.rows import NothingFound, Row, SourceError
+
+Reader = Callable[[BinaryIO, str, int], Iterator[Row]]
+
+_READERS: dict[str, Reader] = {
+    ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
+    ".csv": read_csv,
+}
+
+_GLOB_SIGNS = frozenset("*?[")
+_BUFFER = 1 << 17
+
+
+class FileSource:
+    """
+    Records from one or several local files, read one after the other.
+
+    :param files: A path or a glob (``**`` matches folders), or a list of them. A glob's files come in name order. A
+        file that several of them name is read once.
+    :raises SourceError: if there is nothing to read, a path is missing, a folder or not readable, or its format is
+        not known.
+    """
+
+    blocking = False
+
+    def __init__(self, files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> None:
+        self.paths = expand(files)
+        self._readers = [_reader_of(path) for path in self.paths]
+        self._sizes = [_size_of(path) for path in self.paths]
+        self._done = 0
+        self._open: BinaryIO | None = None
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the records of all files; positions go on from file to file."""
+        position = 0
+        for path, reader, size in zip(self.paths, self._readers, self._sizes, strict=True):
+            with open(path, "rb", buffering=_BUFFER) as stream:
+                self._open = stream
+                for row in reader(stream, path, position):
+                    position = row.position
+                    yield row
+                self._open = None
+            self._done += size
+
+    def share_done(self) -> float | None:
+        """Share of the files' bytes."""
+        whole = sum(self._sizes)
+        stream = self._open
+        try:
+            here = stream.tell() if stream is not None else 0
+        except ValueError:  # closed in the meantime by the thread that reads
+            here = 0
+        return min(1.0, (self._done + here) / whole) if whole else None
+
+
+def expand(files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+    """
+    Return the paths that ``files`` names, each once.
+
+    :raises NothingFound: if a glob matches nothing.
+    :raises SourceError: if nothing is named, or a path does not exist.
+    """
+    named = [files] if isinstance(files, (str, os.PathLike)) else list(files)
+    if not named:
+        raise SourceError("files is an empty list: name at least one path or glob")
+    found: dict[str, None] = {}
+    for pattern in map(_text, named):
+        if os.path.exists(pattern):
+            found[pattern] = None
+        elif _GLOB_SIGNS & set(pattern):
+            matches = sorted(path for path in glob.glob(pattern, recursive=True) if not os.path.isdir(path))
+            if not matches:
+                raise NothingFound(
+                    f"no file matches {pattern!r}: check the path as the worker sees it, or set skip_on_empty=True "
+                    "where having no file is normal"
+                )
+            found.update(dict.fromkeys(matches))
+        else:
+            raise SourceError(f"file {pattern!r} does not exist on this worker")
+    return list(found)
+
+
+def _text(path: object) -> str:
+    if not isinstance(path, (str, os.PathLike)):
+        raise SourceError(f"files must hold paths, not a {type(path).__name__}")
+    text = os.fspath(path)
+    if not isinstance(text, str) or not text.strip():
+        raise SourceError("files holds an empty path")
+    if "://" in text:
+        scheme, _, rest = text.partition("://")
+        if scheme != "file":
+            raise SourceError(f"{text!r}: only local files can be read, not {scheme}://")
+        return rest
+    return text
+
+
+def _reader_of(path: str) -> Reader:
+    if os.path.isdir(path):
+        raise SourceError(
+            f"{path!r} is a folder: name its files with a glob, such as {os.path.join(path, '*.jsonl')!r}"
+        )
+    suffix = os.path.splitext(path)[1].lower()
+    try:
+        return _READERS[suffix]
+    except KeyError:
+        known = ", ".join(_READERS)
+        raise SourceError(f"{path!r}: the name must end in one of {known}, which says how it is read") from None
+
+
+def _size_of(path: str) -> int:
+    try:
+        with open(path, "rb") as stream:
+            return os.fstat(stream.fileno()).st_size
+    except OSError as error:
+        raise SourceError(f"file {path!r} cannot be read: {error.strerror}") from None

@@ -1,0 +1,49 @@
+"""JSONL: one JSON object a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from airflow_provider_lago.sources.rows import Row, Unreadable
+
+#: The longest line that is read as a record, in bytes: beyond it the memory of a delivery would depend on its input.
+#: Reverse proxies before Lago refuse bodies of 1 MiB and more anyway.
+LONGEST_LINE = 4 << 20
+
+#: What a report keeps of a line that is not a record, in bytes.
+_KEPT = 2_000
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def read_json_lines(stream: BinaryIO, origin: str, position: int) -> Iterator[Row]:
+    """
+    Yield a row for each line that is not blank; its JSON is left to be decoded where it is checked.
+
+    :param stream: The open file.
+    :param origin: Its name.
+    :param position: Number of records before this file.
+    """
+    for number, line in enumerate(iter(lambda: stream.readline(LONGEST_LINE), b""), 1):
+        text = (line.removeprefix(_BOM) if number == 1 else line).strip()
+        if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+            position += 1
+            yield Row(position, origin, number, _skip_rest(stream, line))
+        elif text:
+            position += 1
+            yield Row(position, origin, number, text)
+
+
+def _skip_rest(stream: BinaryIO, head: bytes) -> Unreadable:
+    size = len(head)
+    while piece := stream.readline(LONGEST_LINE):
+        size += len(piece)
+        if piece.endswith(b"\n"):
+            break
+    hint = ": is it one JSON array? Write one object a line" if head.lstrip().startswith(b"[") else ""
+    return Unreadable(
+        "line too long",
+        f"{size:,} bytes, more than the {LONGEST_LINE:,} that are read as one record{hint}",
+        head[:_KEPT].decode("utf-8", "replace"),
+    )

@@ -1,0 +1,67 @@
+"""What a source hands on: one row a record, with where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+
+class SourceError(ValueError):
+    """A source that cannot be read at all; the text says what to change."""
+
+
+class NothingFound(SourceError):
+    """A glob that matches no file: an error, unless the user said that it is normal."""
+
+
+class Unreadable(NamedTuple):
+    """
+    A piece of the source that is not a record.
+
+    :param reason: The fault without any value, e.g. ``not JSON``; to be counted.
+    :param detail: What exactly is wrong.
+    :param text: The piece itself, cut to a length that a report can hold.
+    """
+
+    reason: str
+    detail: str
+    text: str
+
+
+class Row(NamedTuple):
+    """
+    One record of the source.
+
+    :param position: Number of the record in the whole source, from 1.
+    :param origin: Name of the file, or of the argument.
+    :param line: Line (of a file) or element (of a list) at which it begins, from 1.
+    :param data: The record: a mapping, or the JSON text of one, not decoded yet; or why there is none.
+    """
+
+    position: int
+    origin: str
+    line: int
+    data: Any
+
+    @property
+    def where(self) -> str:
+        """The place in words, as a person looks for it."""
+        return f"{self.origin} line {self.line}" if self.origin != RECORDS else f"record {self.line}"
+
+
+#: The origin of rows that did not come from a file.
+RECORDS = "records"
+
+
+class Source(Protocol):
+    """Where the records of a delivery come from. It can be read once."""
+
+    @property
+    def blocking(self) -> bool:
+        """Whether reading may wait for another machine, so that it must not be done in the event loop's thread."""
+
+    def rows(self) -> Iterator[Row]:
+        """Read the source, one row a record, holding no more than one."""
+
+    def share_done(self) -> float | None:
+        """How much of the source has been read, between 0 and 1; None where its size is not known."""

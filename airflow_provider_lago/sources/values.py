@@ -1,0 +1,61 @@
+"""Records that are already Python objects: a literal, or what another task returned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from airflow_provider_lago.sources.rows import RECORDS, Row, SourceError
+
+#: Longer texts are surely not a list of records that somebody meant to read in a message.
+_SHOWN = 80
+
+
+class ValueSource:
+    """
+    Records from ``records``: one dict, a list of dicts, or the XComs of mapped tasks (lists of lists are joined).
+
+    :param records: What the operator was given, templates and XComs resolved.
+    :raises SourceError: if it is not one dict or an iterable of records.
+    """
+
+    def __init__(self, records: Any) -> None:
+        if isinstance(records, Mapping):
+            records = [records]
+        if records is None or isinstance(records, (str, bytes)) or not isinstance(records, Iterable):
+            raise SourceError(_explain(records))
+        self._records = records
+        self._size = len(records) if isinstance(records, (list, tuple)) else None
+        self._read = 0
+
+    @property
+    def blocking(self) -> bool:
+        """A lazy sequence of mapped XComs asks Airflow for each element."""
+        return self._size is None
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the records in order; an element that is itself a list is what one mapped task returned."""
+        position = 0
+        for element in self._records:
+            for record in element if isinstance(element, (list, tuple)) else (element,):
+                position += 1
+                yield Row(position, RECORDS, position, record)
+            self._read += 1
+
+    def share_done(self) -> float | None:
+        """Share of the list; unknown for lazy sequences."""
+        return self._read / self._size if self._size else None
+
+
+def _explain(records: Any) -> str:
+    if records is None:
+        return "records is None: the task that should return them returned nothing"
+    shown = repr(records)
+    shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
+    hint = ""
+    if isinstance(records, str):
+        hint = (
+            "; a template gives text unless the DAG has render_template_as_native_obj=True: pass the other task's "
+            "output (records=that_task.output), or give a path as files=..."
+        )
+    return f"records must be a dict or a list of dicts, not a {type(records).__name__} ({shown}){hint}"
