@@ -15,8 +15,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _CLOUD = "getlago.com"
 _CLOUD_SITES = frozenset({_CLOUD, f"www.{_CLOUD}", f"doc.{_CLOUD}", f"docs.{_CLOUD}"})
 
-#: Names that only resolve inside a network: reserved ones (RFC 6761, 6762, 8375, ICANN's .internal), Kubernetes', and
-#: the usual home-made ones. ``host.docker.internal`` is one of ``internal``.
+#: Names that only resolve inside a network: reserved ones (RFC 6761, 6762, 8375, ICANN's .internal),
+#: Kubernetes', and the usual home-made ones. ``host.docker.internal`` is one of ``internal``.
 _INNER_SUFFIXES = (
     "cluster.local",
     "corp",
@@ -61,8 +61,8 @@ def base_url(
     :param port: TCP port given elsewhere.
     :param path: Path given elsewhere; it follows the address's own.
     :param allow_plain_http: Accept http to a host on the public internet, where the key travels readable.
-    :raises AddressError: The address is malformed, holds credentials, a query or a fragment, is Lago's UI, or would
-        send the key unencrypted over the internet.
+    :raises AddressError: The address is malformed, holds credentials, a query or a fragment, is Lago's UI, or
+        would send the key unencrypted over the internet.
     """
     parts = _split(address, what, scheme)
     host = _host(parts, what)
@@ -106,17 +106,13 @@ def is_inner_host(host: str) -> bool:
         if address.ipv4_mapped is None:
             return address.is_loopback or address.is_link_local or address in _UNIQUE_LOCAL
         address = address.ipv4_mapped
-    return (
-        address.is_loopback
-        or address.is_link_local
-        or address in _SHARED
-        or any(address in net for net in _RFC1918)
-    )
+    return address.is_loopback or address.is_link_local or address in _SHARED or any(address in net for net in _RFC1918)
 
 
 def _split(address: str, what: str, scheme: str | None) -> SplitResult:
     text = address.strip()
-    # urlsplit drops some control characters silently, and a backslash is a slash to some parsers and not to others.
+    # urlsplit drops some control characters silently, and a backslash is a slash to some parsers and not to
+    # others.
     if not all("!" <= character <= "~" for character in text) or "\\" in text:
         raise AddressError(
             f"{what} holds a space, a backslash or a character outside ASCII (write an international name as xn--...)"
@@ -129,9 +125,7 @@ def _split(address: str, what: str, scheme: str | None) -> SplitResult:
     elif written[1].lower() not in _DEFAULT_PORTS:
         raise AddressError(f"{what} must begin with https:// or http://")
     elif scheme is not None and scheme != written[1].lower():
-        raise AddressError(
-            f"schema is {scheme} but {what} begins with {written[1].lower()}://: clear one of them"
-        )
+        raise AddressError(f"schema is {scheme} but {what} begins with {written[1].lower()}://: clear one of them")
     try:
         parts = urlsplit(text)
         _ = parts.port
@@ -159,20 +153,21 @@ def _host(parts: SplitResult, what: str) -> str:
         raise AddressError(f"{what} has no host name: write https://lago.example.com")
     if parts.netloc.startswith("["):
         try:
+            if "%" in host:  # a zone is a name of this machine's, and would need escaping in a URL
+                raise ValueError(host)
             return str(ipaddress.IPv6Address(host))
         except ValueError:
             raise AddressError(f"{what} is not a valid IPv6 address: write https://[::1]:3000") from None
     labels = host.split(".")
     if not all(_LABEL.fullmatch(label) for label in labels):
         raise AddressError(f"{what} is not a host name: write https://lago.example.com")
-    # A host that ends in a number is an IPv4 address to every resolver, also in short forms such as 2130706433.
+    # A host that ends in a number is an IPv4 address to every resolver, also in short forms such as
+    # 2130706433.
     if _NUMBER.fullmatch(labels[-1]):
         try:
             return str(ipaddress.IPv4Address(host))
         except ValueError:
-            raise AddressError(
-                f"{what} ends in a number but is not an IPv4 address such as 192.168.0.7"
-            ) from None
+            raise AddressError(f"{what} ends in a number but is not an IPv4 address such as 192.168.0.7") from None
     return host
 
 
@@ -191,9 +186,7 @@ def _path_segments(path: str, more: str, what: str) -> list[str]:
     if any(not _PATH_SEGMENT.fullmatch(segment) or segment in {".", ".."} for segment in segments):
         raise AddressError(f"{what} has a path that no Lago is served under: write the address up to /api/v1")
     if re.search(r"/api/v\d+(/|$)", f"/{'/'.join(segments)}"):
-        raise AddressError(
-            f"{what} must end with /api/v1 or before it: the rest of the path belongs to single calls"
-        )
+        raise AddressError(f"{what} must end with /api/v1 or before it: the rest of the path belongs to single calls")
     return segments
 
 
@@ -208,11 +201,10 @@ def _refuse_ui(host: str, what: str, wrote_version: bool) -> None:
     api = f"api.{host.removeprefix('app.')}"
     if cloud:
         raise AddressError(f"{what} {host} is Lago's UI: the API is at https://{api}")
-    if (
-        not wrote_version
-    ):  # one-domain installations serve the API under /api of the UI's host; then the path says so
+    if not wrote_version:  # one-domain installations serve the API under /api of the UI's host; then the path says so
         raise AddressError(
-            f"{what} {host} looks like Lago's UI: use the API's host, such as https://{api}; if the API is really served "
+            f"{what} {host} looks like Lago's UI: use the API's host, such as https://{api}; if the API is "
+            "really served "
             f"there, write https://{host}/api/v1"
         )
 
@@ -224,6 +216,7 @@ def _refuse_plain_http(scheme: str, host: str, what: str, allowed: bool) -> None
         raise AddressError(f"{what} must begin with https://: Lago Cloud is not served over http")
     if not allowed:
         raise AddressError(
-            f"{what} {host} is a public address, and over http anybody on the way could read the API key: use https://, "
+            f"{what} {host} is a public address, and over http anybody on the way could read the API key: "
+            "use https://, "
             "or set extra 'allow_plain_http' to true if that is really meant"
         )

@@ -66,12 +66,12 @@ class ConnectionSettings:
     :param conn_id: Id of the Airflow connection, for messages.
     :param api_url: Root of the API: origin, optional path and ``/api/v1``, without a slash at the end.
     :param api_key: The API key.
-    :param ingest_url: Root of the ingest service in the same form, or None. Lago's ingest service takes single events
-        (``POST events``) only; batches go to ``api_url``.
+    :param ingest_url: Root of the ingest service in the same form, or None. Lago's ingest service takes
+        single events (``POST events``) only; batches go to ``api_url``.
     :param connect_timeout: Longest wait for a TCP connection, in seconds.
     :param read_timeout: Longest silence of the server while an answer is awaited, in seconds.
-    :param verify: Which certificates are trusted: True for the system's usual ones, False for any, or the path of a
-        CA bundle (a file, or a folder of hashed certificates).
+    :param verify: Which certificates are trusted: True for the system's usual ones, False for any, or the
+        path of a CA bundle (a file, or a folder of hashed certificates).
     :param proxy: URL of the HTTP proxy, perhaps with credentials; None for no explicit one.
     :param requests_per_second: Upper bound of the pace; None for none.
     """
@@ -100,31 +100,35 @@ def parse_connection(
     """
     Check the fields of an Airflow connection and return what they mean.
 
-    ``None`` and ``""`` are "not set" everywhere, because Airflow's form writes ``null`` for every field left empty.
-    Values may be text, because connections written as a URI hold nothing else.
+    ``None`` and ``""`` are "not set" everywhere, because Airflow's form writes ``null`` for every field left
+    empty. Values may be text, because connections written as a URI hold nothing else.
 
     :param conn_id: Id of the connection.
-    :param host: Address of a self-hosted Lago, with or without scheme, port, path and ``/api/v1``; empty for Lago Cloud.
-    :param schema: ``http`` or ``https``; or ``api/v1``, which is where a hand-written connection URI puts its path.
+    :param host: Address of a self-hosted Lago, with or without scheme, port, path and ``/api/v1``; empty for
+        Lago Cloud.
+    :param schema: ``http`` or ``https``; or ``api/v1``, which is where a hand-written connection URI puts its
+        path.
     :param port: TCP port, if it is not part of the host.
     :param login: Must be empty: Lago has no user names.
-    :param password: The API key. Spaces and line breaks around it (the usual copy-and-paste accident) are dropped.
+    :param password: The API key. Spaces and line breaks around it (the usual copy-and-paste accident) are
+        dropped.
     :param extra: The decoded extra; only the keys of :data:`EXTRA_KEYS` are allowed.
     :raises ConnectionSettingsError: Anything is missing, unknown, malformed or contradictory.
     """
     try:
-        return _parse(conn_id, host, schema, port, login, password, extra)
-    except (_Problem, AddressError) as error:
+        return _parse(conn_id, host=host, schema=schema, port=port, login=login, password=password, extra=extra)
+    except (_ProblemError, AddressError) as error:
         problem = str(error)
     raise ConnectionSettingsError(conn_id, problem)
 
 
-class _Problem(ValueError):
+class _ProblemError(ValueError):
     """What is wrong, without the connection's id."""
 
 
 def _parse(
     conn_id: str,
+    *,
     host: str | None,
     schema: str | None,
     port: int | str | None,
@@ -134,9 +138,7 @@ def _parse(
 ) -> ConnectionSettings:
     given = _given(extra)
     if (login or "").strip():
-        raise _Problem(
-            "login must be empty, as Lago has no user names; the API key belongs in the password field"
-        )
+        raise _ProblemError("login must be empty, as Lago has no user names; the API key belongs in the password field")
     api_key = _api_key(password)
     plain_http = _flag(given, "allow_plain_http", default=False)
     host = (host or "").strip()
@@ -160,12 +162,12 @@ def _given(extra: Mapping[str, Any]) -> dict[str, Any]:
         if key in EXTRA_KEYS:
             continue
         if _KEY_LIKE_EXTRA.search(key):
-            raise _Problem(
+            raise _ProblemError(
                 f"extra {key!r} is not allowed: the API key belongs in the password field, and only there"
             )
         close = get_close_matches(key.lower(), EXTRA_KEYS, n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise _Problem(f"extra {key!r} is not known (allowed: {', '.join(EXTRA_KEYS)}){hint}")
+        raise _ProblemError(f"extra {key!r} is not known (allowed: {', '.join(EXTRA_KEYS)}){hint}")
     stripped = {key: value.strip() if isinstance(value, str) else value for key, value in extra.items()}
     return {key: value for key, value in stripped.items() if value is not None and value != ""}
 
@@ -173,43 +175,40 @@ def _given(extra: Mapping[str, Any]) -> dict[str, Any]:
 def _api_key(password: str | None) -> str:
     key = (password or "").strip()
     if not key:
-        raise _Problem("password is empty: put Lago's API key there (Lago: Developers, API keys)")
+        raise _ProblemError("password is empty: put Lago's API key there (Lago: Developers, API keys)")
     if _MASK.fullmatch(key):
-        raise _Problem(
+        raise _ProblemError(
             "password is the mask '***' that Airflow shows instead of a secret, not an API key: type the key again"
         )
     if key.lower().startswith("bearer "):
-        raise _Problem("password must be the API key alone, without the word 'Bearer'")
+        raise _ProblemError("password must be the API key alone, without the word 'Bearer'")
     if not all("!" <= character <= "~" for character in key):
-        raise _Problem(
+        raise _ProblemError(
             "password holds a space, a line break or a character that no API key has: copy Lago's API key again"
         )
     return key
 
 
-def _api_url(
-    host: str, schema: str | None, port: int | str | None, given: Mapping[str, Any], plain_http: bool
-) -> str:
+def _api_url(host: str, schema: str | None, port: int | str | None, given: Mapping[str, Any], plain_http: bool) -> str:
     region = given.get("region")
     if region is not None:
         region = region.lower() if isinstance(region, str) else region
         if region not in REGIONS:
-            raise _Problem(
+            raise _ProblemError(
                 f"extra 'region' must be one of {', '.join(REGIONS)}; leave it empty for a self-hosted Lago"
             )
     scheme, path = _scheme_and_path(schema)
     if host:
-        url = base_url(
-            host, what="host", scheme=scheme, port=_port(port), path=path, allow_plain_http=plain_http
-        )
+        url = base_url(host, what="host", scheme=scheme, port=_port(port), path=path, allow_plain_http=plain_http)
         if region is not None and url != base_url(REGIONS[region], what="host"):
-            raise _Problem(
-                f"extra 'region' {region!r} is {REGIONS[region]}, but host is {url}: clear the one that is wrong "
+            raise _ProblemError(
+                f"extra 'region' {region!r} is {REGIONS[region]}, but host is {url}: clear the one that is "
+                "wrong "
                 "(a self-hosted Lago has a host and no region)"
             )
         return url
     if scheme == "http" or _port(port) not in {None, 443}:
-        raise _Problem(
+        raise _ProblemError(
             "host is empty, which means Lago Cloud: only https on port 443; fill in host for another server"
         )
     return base_url(REGIONS[region or "us"], what="host")
@@ -220,7 +219,7 @@ def _ingest_url(given: Mapping[str, Any], api_key: str, plain_http: bool) -> str
     if ingest is None:
         return None
     if not isinstance(ingest, str):
-        raise _Problem("extra 'ingest_host' must be text, such as https://ingest.getlago.com")
+        raise _ProblemError("extra 'ingest_host' must be text, such as https://ingest.getlago.com")
     _refuse_key_as_host(ingest, api_key, "extra 'ingest_host'")
     return base_url(ingest, what="extra 'ingest_host'", allow_plain_http=plain_http)
 
@@ -228,7 +227,7 @@ def _ingest_url(given: Mapping[str, Any], api_key: str, plain_http: bool) -> str
 def _refuse_key_as_host(host: str, api_key: str, what: str) -> None:
     # An address is shown in messages, so a key that slipped into its field must stop here.
     if api_key in host or _UUID.search(host):
-        raise _Problem(
+        raise _ProblemError(
             f"{what} holds what looks like an API key; the key belongs in the password field, and only there"
         )
 
@@ -239,7 +238,7 @@ def _scheme_and_path(schema: str | None) -> tuple[str | None, str]:
         return text.lower(), ""
     if not text or text.endswith("api/v1"):
         return None, text
-    raise _Problem("schema must be http, https or empty")
+    raise _ProblemError("schema must be http, https or empty")
 
 
 def _port(port: int | str | None) -> int | None:
@@ -251,7 +250,7 @@ def _port(port: int | str | None) -> int | None:
     except ValueError:
         number = 0
     if not 0 < number < 65536:
-        raise _Problem("port must be a number from 1 to 65535")
+        raise _ProblemError("port must be a number from 1 to 65535")
     return number
 
 
@@ -264,7 +263,7 @@ def _number(given: Mapping[str, Any], key: str, highest: float, unit: str) -> fl
     except (TypeError, ValueError):
         number = math.nan
     if not 0 < number <= highest:
-        raise _Problem(f"extra {key!r} must be a number of {unit} above 0, at most {highest:g}")
+        raise _ProblemError(f"extra {key!r} must be a number of {unit} above 0, at most {highest:g}")
     return number
 
 
@@ -277,7 +276,7 @@ def _flag(given: Mapping[str, Any], key: str, *, default: bool) -> bool:
         return True
     if text in _FALSE:
         return False
-    raise _Problem(f"extra {key!r} must be true or false")
+    raise _ProblemError(f"extra {key!r} must be true or false")
 
 
 def _verify(given: Mapping[str, Any]) -> bool | str:
@@ -286,9 +285,9 @@ def _verify(given: Mapping[str, Any]) -> bool | str:
     if bundle is None:
         return verify
     if not isinstance(bundle, str):
-        raise _Problem("extra 'ca_bundle' must be the path of a file of trusted certificates")
+        raise _ProblemError("extra 'ca_bundle' must be the path of a file of trusted certificates")
     if not verify:
-        raise _Problem("extras 'ca_bundle' and 'verify_tls': false contradict each other: remove one of them")
+        raise _ProblemError("extras 'ca_bundle' and 'verify_tls': false contradict each other: remove one of them")
     return bundle
 
 
@@ -299,12 +298,12 @@ def _proxy(given: Mapping[str, Any]) -> str | None:
         return None
     fix = "extra 'proxy' must be a URL such as http://proxy.example.com:3128 (scheme http or https)"
     if not isinstance(proxy, str) or not all("!" <= character <= "~" for character in proxy):
-        raise _Problem(fix)
+        raise _ProblemError(fix)
     try:
         parts = urlsplit(proxy)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable or parts.path not in {"", "/"} or parts.query or parts.fragment:
-        raise _Problem(fix)
+        raise _ProblemError(fix)
     return proxy.rstrip("/")

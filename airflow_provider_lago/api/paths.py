@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, unquote
 
-#: Characters that stand in a path for themselves (RFC 3986 ``pchar`` without the unreserved ones), plus the slash
-#: between segments and the percent sign of an escape that the caller wrote.
+#: Characters that stand in a path for themselves (RFC 3986 ``pchar`` without the unreserved ones), plus the
+#: slash between segments and the percent sign of an escape that the caller wrote.
 _SAFE_IN_PATH = "/%:@!$&'()*+,;="
 
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
@@ -24,13 +24,14 @@ def path(*parts: str | int) -> str:
     """
     Build an endpoint from its segments; each is percent-encoded, so an id may hold any character but a dot.
 
-    ``path("customers", "a/b", "wallets")`` is ``customers/a%2Fb/wallets``. Whether a dotted id may be used is decided
-    by :func:`refuse_dotted_ids`, which knows the verb.
+    ``path("customers", "a/b", "wallets")`` is ``customers/a%2Fb/wallets``. Whether a dotted id may be used is
+    decided by :func:`refuse_dotted_ids`, which knows the verb.
 
     :param parts: The resource, then ids and sub-resources in turn.
     :return: The endpoint, relative to ``/api/v1``.
-    :raises PathError: A part is empty (``DELETE customers/`` would hit the collection), holds a ``.`` or ``..`` step (as in
-        ``a/../b``, which a proxy in front of Lago may resolve), a control character, or cannot be written in UTF-8.
+    :raises PathError: A part is empty (``DELETE customers/`` would hit the collection), holds a ``.`` or
+        ``..`` step (as in ``a/../b``, which a proxy in front of Lago may resolve), a control character, or
+        cannot be written in UTF-8.
     """
     if not parts:
         raise PathError("an endpoint needs at least the name of a resource")
@@ -41,11 +42,12 @@ def clean(endpoint: str) -> str:
     """
     Return an endpoint in the one form that is sent, logged and compared.
 
-    A leading slash and one leading ``api/v1/`` are dropped, and characters that a URL cannot hold are escaped.
+    A leading slash and one leading ``api/v1/`` are dropped, and characters that a URL cannot hold are
+    escaped.
 
     :param endpoint: Path below ``/api/v1``, ids percent-encoded; build it with :func:`path`.
-    :raises PathError: It is an absolute URL or ``//host``, has a query or fragment, holds ``.``/``..``/empty segments
-        (also percent-encoded), a backslash, a control character, a broken ``%`` escape, or is empty.
+    :raises PathError: It is an absolute URL or ``//host``, has a query or fragment, holds ``.``/``..``/empty
+        segments (also percent-encoded), a backslash, a control character, a broken ``%`` escape, or is empty.
     """
     if not isinstance(endpoint, str):
         raise PathError(f"an endpoint is text, not {type(endpoint).__name__}")
@@ -81,10 +83,10 @@ def refuse_dotted_ids(method: str, endpoint: str) -> None:
     Refuse a path whose id holds a dot, because Lago would take it for another id.
 
     Lago's router ends a path id at its first dot: ``DELETE customers/a.b`` would delete customer ``a``, and
-    ``GET customers/a.b`` would return it. Escaping does not help: HTTP clients turn ``%2E`` back into a dot, as
-    RFC 3986 asks. The one route that takes dots in every release since 1.42.0 is ``GET events/{transaction_id}``, so that
-    one passes; on an older server compare the returned ``transaction_id``. (Subscriptions take dots only in releases
-    after 1.51.0, and a client cannot see the release.)
+    ``GET customers/a.b`` would return it. Escaping does not help: HTTP clients turn ``%2E`` back into a dot,
+    as RFC 3986 asks. The one route that takes dots in every release since 1.42.0 is ``GET
+    events/{transaction_id}``, so that one passes; on an older server compare the returned ``transaction_id``.
+    (Subscriptions take dots only in releases after 1.51.0, and a client cannot see the release.)
 
     :param method: HTTP verb.
     :param endpoint: Path below ``/api/v1``, as :func:`clean` returns it.
@@ -100,11 +102,13 @@ def refuse_dotted_ids(method: str, endpoint: str) -> None:
     resource, cut = segments[0], dotted.split(".", 1)[0]
     if reads:
         raise PathError(
-            f"{method.upper()} {resource} by the id {dotted!r}: Lago cuts an id in a path at its first dot and would look "
+            f"{method.upper()} {resource} by the id {dotted!r}: Lago cuts an id in a path at its first dot "
+            "and would look "
             f"for {cut!r}; {_way_to_read(resource)}"
         )
     raise PathError(
-        f"{method.upper()} {resource} by the id {dotted!r}: Lago cuts an id in a path at its first dot and would change "
+        f"{method.upper()} {resource} by the id {dotted!r}: Lago cuts an id in a path at its first dot and "
+        "would change "
         f"{cut!r} instead; do it in Lago's UI, or with an endpoint that takes the id in its body"
     )
 
@@ -112,7 +116,8 @@ def refuse_dotted_ids(method: str, endpoint: str) -> None:
 def _way_to_read(resource: str) -> str:
     if resource in {"customers", "subscriptions"}:
         return (
-            f"list instead: GET {resource} with params={{'external_id': ...}} (Lago 1.49.0 or newer) and compare the "
+            f"list instead: GET {resource} with params={{'external_id': ...}} (Lago 1.49.0 or newer) and "
+            "compare the "
             "external_id of what comes back"
         )
     return f"list {resource} instead and compare the ids of what comes back"
@@ -142,19 +147,16 @@ def _refuse_characters(endpoint: str) -> None:
     if "\\" in endpoint:
         raise PathError(f"the endpoint {endpoint!r} holds a backslash; percent-encode ids with paths.path()")
     if "?" in endpoint or "#" in endpoint:
-        raise PathError(
-            "the endpoint holds '?' or '#': pass query values as params, and percent-encode ids (%3F, %23)"
-        )
+        raise PathError("the endpoint holds '?' or '#': pass query values as params, and percent-encode ids (%3F, %23)")
     if _BAD_ESCAPE.search(endpoint):
-        raise PathError(
-            f"the endpoint {endpoint!r} holds a '%' that starts no escape; percent-encode ids (% is %25)"
-        )
+        raise PathError(f"the endpoint {endpoint!r} holds a '%' that starts no escape; percent-encode ids (% is %25)")
 
 
 def _check_segment(segment: str, endpoint: str) -> None:
     if not segment:
         raise PathError(
-            f"the endpoint {endpoint!r} has an empty segment: an id that a template left empty would make the call hit "
+            f"the endpoint {endpoint!r} has an empty segment: an id that a template left empty would make "
+            "the call hit "
             "another object or the whole collection"
         )
     decoded = unquote(segment)
