@@ -1,0 +1,110 @@
+"""Lago's routes, matched as Rails matches them."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from collections.abc import Callable
+from typing import NamedTuple
+
+from airflow_provider_lago.sandbox import (
+    catalogue,
+    customers,
+    event_reads,
+    events,
+    subscription_views,
+    subscriptions,
+    usage,
+)
+from airflow_provider_lago.sandbox.answers import Answer, ok
+from airflow_provider_lago.sandbox.call import Call
+from airflow_provider_lago.sandbox.world import World
+
+Handler = Callable[[Call, World], Answer]
+
+
+class Route(NamedTuple):
+    """A handler, and the permission it needs (None: no key needed)."""
+
+    name: str
+    resource: str | None
+    handler: Handler
+
+
+def _health(_call: Call, _world: World) -> Answer:
+    return ok({"version": "production", "github_url": "https://github.com/getlago/lago-api", "message": "Success"})
+
+
+def _ready(_call: Call, _world: World) -> Answer:
+    return ok({"status": "ok"})
+
+
+# `:id` ends at a dot, and what follows one dot is swallowed as a format: Rails' rule, and the reason why
+# customers with dots in their ids cannot be reached by path. `*id` takes dots; Lago has it where it says so.
+_TABLE: tuple[tuple[str, str, str | None, Handler], ...] = (
+    ("GET", "/health", None, _health),
+    ("GET", "/ready", None, _ready),
+    ("POST", "/api/v1/events/batch", "event", events.create_batch),
+    ("POST", "/api/v1/events", "event", events.create_event),
+    ("GET", "/api/v1/events", "event", event_reads.list_events),
+    ("GET", "/api/v1/events/*id", "event", event_reads.show_event),
+    ("GET", "/api/v1/events_enriched", "event", event_reads.events_enriched),
+    ("POST", "/api/v1/customers", "customer", customers.upsert_customer),
+    ("GET", "/api/v1/customers", "customer", customers.list_customers),
+    ("GET", "/api/v1/customers/:id", "customer", customers.show_customer),
+    ("DELETE", "/api/v1/customers/:id", "customer", customers.delete_customer),
+    ("GET", "/api/v1/customers/:id/current_usage", "customer_usage", usage.current_usage),
+    ("GET", "/api/v1/customers/:id/subscriptions", "subscription", subscription_views.list_of_customer),
+    ("POST", "/api/v1/subscriptions", "subscription", subscriptions.create_subscription),
+    ("GET", "/api/v1/subscriptions", "subscription", subscription_views.list_subscriptions),
+    ("GET", "/api/v1/subscriptions/*id", "subscription", subscriptions.show_subscription),
+    ("PUT", "/api/v1/subscriptions/*id", "subscription", subscriptions.update_subscription),
+    ("PATCH", "/api/v1/subscriptions/*id", "subscription", subscriptions.update_subscription),
+    ("DELETE", "/api/v1/subscriptions/*id", "subscription", subscriptions.delete_subscription),
+    ("POST", "/api/v1/billable_metrics", "billable_metric", catalogue.create_metric),
+    ("GET", "/api/v1/billable_metrics", "billable_metric", catalogue.list_metrics),
+    (
+        "POST",
+        "/api/v1/billable_metrics/evaluate_expression",
+        "billable_metric",
+        catalogue.evaluate_expression,
+    ),
+    ("GET", "/api/v1/billable_metrics/:id", "billable_metric", catalogue.show_metric),
+    ("PUT", "/api/v1/billable_metrics/:id", "billable_metric", catalogue.update_metric),
+    ("PATCH", "/api/v1/billable_metrics/:id", "billable_metric", catalogue.update_metric),
+    ("DELETE", "/api/v1/billable_metrics/:id", "billable_metric", catalogue.delete_metric),
+    ("POST", "/api/v1/plans", "plan", catalogue.create_plan),
+    ("GET", "/api/v1/plans", "plan", catalogue.list_plans),
+    ("GET", "/api/v1/plans/:id", "plan", catalogue.show_plan),
+    ("PUT", "/api/v1/plans/:id", "plan", catalogue.update_plan),
+    ("PATCH", "/api/v1/plans/:id", "plan", catalogue.update_plan),
+    ("DELETE", "/api/v1/plans/:id", "plan", catalogue.delete_plan),
+    ("GET", "/api/v1/organizations", "organization", catalogue.show_organization),
+    ("PUT", "/api/v1/organizations", "organization", catalogue.update_organization),
+    ("PATCH", "/api/v1/organizations", "organization", catalogue.update_organization),
+)
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    parts = path.replace("*id", r"([^/]+)").replace(":id", r"([^/.]+)")
+    return re.compile(parts if path.endswith("*id") else parts + r"(?:\.[^/.]+)?")
+
+
+_FIXED = {(method, path): Route(path, resource, handler) for method, path, resource, handler in _TABLE}
+_DYNAMIC = [(method, _pattern(path), Route(path, resource, handler)) for method, path, resource, handler in _TABLE]
+
+
+def find(method: str, raw_path: str) -> tuple[Route, tuple[str, ...]] | None:
+    """
+    The route of a request and its decoded path parameters.
+
+    :param raw_path: the path as sent, percent-encoded: an encoded slash or dot does not separate anything.
+    """
+    method = "GET" if method == "HEAD" else method
+    if fixed := _FIXED.get((method, raw_path)):
+        return fixed, ()
+    path = "/" + "/".join(part for part in raw_path.split("/") if part)
+    for wanted, pattern, route in _DYNAMIC:
+        if wanted == method and (match := pattern.fullmatch(path)):
+            return route, tuple(urllib.parse.unquote(part) for part in match.groups())
+    return None

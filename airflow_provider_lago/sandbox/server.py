@@ -1,0 +1,275 @@
+"""The sandbox as an object: a server in a background thread, and its controls."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from airflow_provider_lago.sandbox import api
+from airflow_provider_lago.sandbox.access import DEFAULT_KEY, Keys, Permissions, RateLimit
+from airflow_provider_lago.sandbox.app import TRANSPORT, SandboxApp
+from airflow_provider_lago.sandbox.call import Call
+from airflow_provider_lago.sandbox.control import desk, event_dict, state
+from airflow_provider_lago.sandbox.faults import Fault
+from airflow_provider_lago.sandbox.journal import SeenRequest
+from airflow_provider_lago.sandbox.store import Store
+from airflow_provider_lago.sandbox.times import Clock
+from airflow_provider_lago.sandbox.world import ORGANIZATION_ID, World
+
+_START_SECONDS = 10.0
+STORES = ("postgres", "clickhouse")
+
+
+class _Protocol(HttpToolsProtocol):
+    """Hands the transport to the application, which has to drop connections on demand."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope[TRANSPORT] = self.transport  # type: ignore[literal-required]
+
+
+class Sandbox:
+    """
+    A server that behaves like Lago, on a loopback port, for the length of a ``with`` block.
+
+    :param host: address to listen on.
+    :param port: 0 for a free one.
+    :param store: ``postgres`` or ``clickhouse``: how Lago's two stores treat duplicates.
+    :param db: an SQLite file that survives a restart; None keeps everything in memory.
+    :param api_keys: keys with their permissions (resource to some of ``read``, ``write``; None allows all),
+        or just keys.
+    :param rate_limit: requests of the organization per ``rate_window`` seconds; None for no limit.
+    :param rate_window: seconds.
+    :param latency: seconds added to every answer of the API.
+    :param max_batch: the longest batch of events that is taken.
+    :param clock: what time it is, in seconds since the epoch.
+    :param organization_id: ``lago_id`` of the organization.
+    :param ssl_certfile: with ``ssl_keyfile``, serve HTTPS.
+    :param ssl_keyfile: the certificate's key.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        store: str = "postgres",
+        db: str | Path | None = None,
+        api_keys: Mapping[str, Permissions | None] | Iterable[str] = (DEFAULT_KEY,),
+        rate_limit: int | None = None,
+        rate_window: float = 1.0,
+        latency: float = 0.0,
+        max_batch: int = 100,
+        clock: Clock = time.time,
+        organization_id: str = ORGANIZATION_ID,
+        ssl_certfile: str | Path | None = None,
+        ssl_keyfile: str | Path | None = None,
+    ) -> None:
+        if store not in STORES:
+            raise ValueError(f"store must be one of {', '.join(STORES)}, not {store!r}.")
+        keys = dict(api_keys) if isinstance(api_keys, Mapping) else dict.fromkeys(api_keys)
+        if not keys:
+            raise ValueError("The sandbox needs at least one API key.")
+        self.api_key = next(iter(keys))
+        self.host = host
+        self.port = port
+        self._tls = {"ssl_certfile": ssl_certfile, "ssl_keyfile": ssl_keyfile} if ssl_certfile else {}
+        world = World(
+            Store(":memory:" if db is None else str(db), store),
+            clock,
+            max_batch=max_batch,
+            organization_id=organization_id,
+        )
+        self.app = SandboxApp(world, Keys(keys), RateLimit(rate_limit, rate_window), latency)
+        self.app.desk = desk(self.app)  # type: ignore[assignment]
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    # Life
+
+    def start(self) -> Sandbox:
+        """Listen; returns when connections are accepted."""
+        listening = socket.create_server((self.host, self.port), backlog=1024)
+        self.port = listening.getsockname()[1]
+        config = uvicorn.Config(
+            self.app,
+            http=_Protocol,
+            ws="none",
+            lifespan="off",
+            loop="asyncio",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=1,
+            **self._tls,  # type: ignore[arg-type]
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([listening],), name="lago-sandbox", daemon=True)
+        self._thread.start()
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
+                self.stop()
+                raise RuntimeError(f"The sandbox did not start on {self.host}:{self.port}.")
+            time.sleep(0.002)
+        return self
+
+    def stop(self) -> None:
+        """Stop listening, close the connections and the database."""
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join(_START_SECONDS)
+        self._server = self._thread = None
+        self.app.world.store.close()
+
+    def __enter__(self) -> Sandbox:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def reset(self) -> None:
+        """Forget all data, requests, counts and faults."""
+        self.app.reset()
+
+    # Address
+
+    @property
+    def url(self) -> str:
+        """The origin, such as ``http://127.0.0.1:45123``."""
+        return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}"
+
+    @property
+    def connection_json(self) -> str:
+        """The value of ``AIRFLOW_CONN_LAGO_DEFAULT``."""
+        fields = {"conn_type": "lago", "host": self.url, "password": self.api_key}
+        return msgspec.json.encode(fields).decode()
+
+    # Faults
+
+    def fault(self, kind: str, **rule: Any) -> Fault:
+        """
+        Install a fault; the arguments are those of :class:`~airflow_provider_lago.sandbox.faults.Fault`.
+
+        :return: the rule, whose ``fired`` counts how often it struck.
+        """
+        installed = Fault(kind, **rule)
+        self.app.faults.rules.append(installed)
+        return installed
+
+    def clear_faults(self) -> None:
+        """Remove all faults."""
+        self.app.faults.rules.clear()
+
+    @property
+    def latency(self) -> float:
+        """Seconds added to every answer of the API; may be set at any time."""
+        return self.app.latency
+
+    @latency.setter
+    def latency(self, seconds: float) -> None:
+        self.app.latency = seconds
+
+    # What happened
+
+    def events(self) -> list[dict[str, Any]]:
+        """All stored events, in the order of their arrival."""
+        return [event_dict(row) for row in self.app.world.store.events()]
+
+    def count(self) -> int:
+        """How many events are stored."""
+        return self.app.world.store.event_count
+
+    @property
+    def requests(self) -> list[SeenRequest]:
+        """The last requests, oldest first."""
+        return self.app.journal.requests
+
+    def state(self) -> dict[str, Any]:
+        """All counts, as ``GET /_sandbox/state`` answers them."""
+        return state(self.app)
+
+    # Seeds
+
+    def call(self, method: str, path: str, body: object = None, *, query: str = "") -> dict[str, Any]:
+        """
+        Call the API without HTTP: no faults, no limit, no trace in ``requests``.
+
+        :param path: below ``/api/v1``.
+        :raises ValueError: if Lago would refuse it.
+        """
+        headers = {b"authorization": f"Bearer {self.api_key}".encode(), b"content-type": b"application/json"}
+        encoded = b"" if body is None else msgspec.json.encode(body)
+        call = Call(method, f"/api/v1{path}", query.encode(), headers, encoded)
+        answer = api.answer(call, self.app.world, self.app.keys)
+        if answer.status != 200:
+            raise ValueError(f"{method} {path}: {answer.status} {answer.body.decode()}")
+        parsed: dict[str, Any] = msgspec.json.decode(answer.body)
+        return parsed
+
+    def post(self, path: str, body: object) -> dict[str, Any]:
+        """POST below ``/api/v1``, see :meth:`call`."""
+        return self.call("POST", path, body)
+
+    def add_metric(self, code: str, aggregation_type: str = "count_agg", **more: Any) -> dict[str, Any]:
+        """Create a billable metric."""
+        metric = {"name": code, "code": code, "aggregation_type": aggregation_type, **more}
+        found: dict[str, Any] = self.post("/billable_metrics", {"billable_metric": metric})["billable_metric"]
+        return found
+
+    def add_plan(self, code: str, *, metrics: Iterable[str] = (), price: str = "1", **more: Any) -> dict[str, Any]:
+        """
+        Create a monthly plan in USD.
+
+        :param metrics: codes of metrics, each charged at ``price`` per unit.
+        """
+        charges = []
+        for name in metrics:
+            metric = self.app.world.store.find("billable_metric", name)
+            if metric is None:
+                raise ValueError(f"There is no billable metric {name!r}; add_metric() comes first.")
+            charge = {"charge_model": "standard", "properties": {"amount": price}}
+            charges.append({"billable_metric_id": metric["lago_id"], **charge})
+        plan = {
+            "name": code,
+            "code": code,
+            "interval": "monthly",
+            "amount_cents": 0,
+            "amount_currency": "USD",
+            "pay_in_advance": False,
+            "charges": charges,
+            **more,
+        }
+        found: dict[str, Any] = self.post("/plans", {"plan": plan})["plan"]
+        return found
+
+    def add_customer(self, external_id: str, **more: Any) -> dict[str, Any]:
+        """Create or change a customer."""
+        customer = {"external_id": external_id, **more}
+        found: dict[str, Any] = self.post("/customers", {"customer": customer})["customer"]
+        return found
+
+    def add_subscription(
+        self, external_id: str, external_customer_id: str, plan_code: str, **more: Any
+    ) -> dict[str, Any]:
+        """Subscribe a customer to a plan."""
+        ids = {
+            "external_id": external_id,
+            "external_customer_id": external_customer_id,
+            "plan_code": plan_code,
+        }
+        found: dict[str, Any] = self.post("/subscriptions", {"subscription": {**ids, **more}})["subscription"]
+        return found

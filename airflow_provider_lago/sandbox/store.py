@@ -1,0 +1,229 @@
+"""What the sandbox keeps, in SQLite: one table of events, one of everything else as JSON documents."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import msgspec
+
+Doc = dict[str, Any]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (
+    seq INTEGER PRIMARY KEY,
+    lago_id TEXT NOT NULL,
+    transaction_id TEXT NOT NULL,
+    external_subscription_id TEXT,
+    code TEXT NOT NULL,
+    timestamp INTEGER NOT NULL,
+    precise_total_amount_cents TEXT,
+    properties BLOB NOT NULL,
+    created_at INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS events_by_usage ON events (external_subscription_id, code);
+CREATE TABLE IF NOT EXISTS documents (
+    seq INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    lago_id TEXT NOT NULL UNIQUE,
+    key TEXT NOT NULL,
+    deleted INTEGER NOT NULL DEFAULT 0,
+    body BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS documents_by_key ON documents (kind, key);
+CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+# The unique index of Lago's Postgres schema; NULL subscriptions are distinct in it, here as there.
+_UNIQUE = "CREATE UNIQUE INDEX IF NOT EXISTS events_identity ON events (transaction_id, external_subscription_id)"
+_NOT_UNIQUE = "CREATE INDEX IF NOT EXISTS events_identity ON events (transaction_id, external_subscription_id)"
+
+_COLUMNS = (
+    "lago_id, transaction_id, external_subscription_id, code, timestamp, "
+    "precise_total_amount_cents, properties, created_at"
+)
+
+
+class EventRow(NamedTuple):
+    """One stored event; times in microseconds, properties as JSON text."""
+
+    lago_id: str
+    transaction_id: str
+    external_subscription_id: str | None
+    code: str
+    timestamp: int
+    precise_total_amount_cents: str | None
+    properties: bytes
+    created_at: int
+
+
+class Store:
+    """
+    The sandbox's state. Every method may be called from any thread.
+
+    :param path: an SQLite file, or ``:memory:``.
+    :param flavour: ``postgres`` or ``clickhouse``, which differ in what a duplicate is.
+    """
+
+    def __init__(self, path: str = ":memory:", flavour: str = "postgres") -> None:
+        self.flavour = flavour
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.executescript(_SCHEMA)
+        self._keep_flavour(path)
+        self._db.execute(_UNIQUE if flavour == "postgres" else _NOT_UNIQUE)
+        self._events: int = self._db.execute("SELECT count(*) FROM events").fetchone()[0]
+
+    def _keep_flavour(self, path: str) -> None:
+        self._db.execute("INSERT OR IGNORE INTO settings VALUES ('store', ?)", (self.flavour,))
+        kept = self._db.execute("SELECT value FROM settings WHERE name = 'store'").fetchone()[0]
+        if kept != self.flavour:
+            raise ValueError(f"{path} holds the events of a {kept} store; it cannot be opened as {self.flavour}.")
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._db.close()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        with self.transaction():
+            self._db.execute("DELETE FROM events")
+            self._db.execute("DELETE FROM documents")
+            self._events = 0
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, for writes of several documents; an exception rolls back."""
+        with self._lock:
+            if self._db.in_transaction:
+                yield
+                return
+            self._db.execute("BEGIN")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    # Events
+
+    @property
+    def event_count(self) -> int:
+        """How many events are stored."""
+        return self._events
+
+    def add_events(self, rows: Sequence[tuple[Any, ...]]) -> bool:
+        """Store all rows, or none if one of them is there already; False then."""
+        with self._lock:
+            self._db.execute("BEGIN")
+            try:
+                changed = self._db.executemany(
+                    f"INSERT OR IGNORE INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows
+                ).rowcount
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            if changed != len(rows):
+                self._db.execute("ROLLBACK")
+                return False
+            self._db.execute("COMMIT")
+            self._events += changed
+            return True
+
+    def has_event(self, transaction_id: str, external_subscription_id: str | None) -> bool:
+        """Tell whether Lago's unique index would refuse this identity."""
+        with self._lock:
+            found = self._db.execute(
+                "SELECT 1 FROM events WHERE transaction_id = ? AND external_subscription_id = ? LIMIT 1",
+                (transaction_id, external_subscription_id),
+            ).fetchone()
+        return found is not None
+
+    def events(
+        self, where: Sequence[str] = (), values: Sequence[object] = (), *, order: str = "seq", limit: str = ""
+    ) -> list[EventRow]:
+        """Stored events; ``where`` and ``order`` are SQL written by this package, ``values`` the data."""
+        clause = f" WHERE {' AND '.join(where)}" if where else ""
+        with self._lock:
+            rows = self._db.execute(
+                f"SELECT {_COLUMNS} FROM events{clause} ORDER BY {order} {limit}", tuple(values)
+            ).fetchall()
+        return [EventRow(*row) for row in rows]
+
+    def count_events(self, where: Sequence[str] = (), values: Sequence[object] = ()) -> int:
+        """How many events match."""
+        if not where:
+            return self._events
+        with self._lock:
+            found = self._db.execute(
+                f"SELECT count(*) FROM events WHERE {' AND '.join(where)}", tuple(values)
+            ).fetchone()
+        return int(found[0])
+
+    def tally(self, column: str, limit: int) -> list[tuple[str | None, int]]:
+        """The most frequent values of a column of events."""
+        with self._lock:
+            return self._db.execute(
+                f"SELECT {column}, count(*) FROM events GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?", (limit,)
+            ).fetchall()
+
+    # Documents
+
+    def add(self, kind: str, key: str, doc: Doc) -> Doc:
+        """Store a new document under a key; several may share one (subscriptions do). Sets ``lago_id``."""
+        doc = {"lago_id": str(uuid.uuid4()), **doc}
+        with self._lock:
+            self._db.execute(
+                "INSERT INTO documents (kind, lago_id, key, body) VALUES (?, ?, ?, ?)",
+                (kind, doc["lago_id"], key, msgspec.json.encode(doc)),
+            )
+        return doc
+
+    def save(self, doc: Doc) -> None:
+        """Write a changed document back."""
+        with self._lock:
+            self._db.execute(
+                "UPDATE documents SET body = ? WHERE lago_id = ?", (msgspec.json.encode(doc), doc["lago_id"])
+            )
+
+    def remove(self, doc: Doc) -> None:
+        """Hide a document; its key is free again."""
+        with self._lock:
+            self._db.execute("UPDATE documents SET deleted = 1 WHERE lago_id = ?", (doc["lago_id"],))
+
+    def find(self, kind: str, key: str) -> Doc | None:
+        """The newest document with this key."""
+        found = self.all(kind, key=key)
+        return found[-1] if found else None
+
+    def get(self, kind: str, lago_id: str) -> Doc | None:
+        """The document with this id, hidden ones too."""
+        with self._lock:
+            row = self._db.execute(
+                "SELECT body FROM documents WHERE lago_id = ? AND kind = ?", (lago_id, kind)
+            ).fetchone()
+        return None if row is None else msgspec.json.decode(row[0])
+
+    def all(self, kind: str, *, key: str | None = None) -> list[Doc]:
+        """All documents of a kind, oldest first."""
+        by_key = "" if key is None else " AND key = ?"
+        with self._lock:
+            rows = self._db.execute(
+                f"SELECT body FROM documents WHERE kind = ? AND deleted = 0{by_key} ORDER BY seq",
+                (kind,) if key is None else (kind, key),
+            ).fetchall()
+        return [msgspec.json.decode(body) for (body,) in rows]
+
+    def count(self, kind: str, *, ever: bool = False) -> int:
+        """How many documents of a kind there are, or ever were."""
+        hidden = "" if ever else " AND deleted = 0"
+        with self._lock:
+            found = self._db.execute(f"SELECT count(*) FROM documents WHERE kind = ?{hidden}", (kind,)).fetchone()
+        return int(found[0])

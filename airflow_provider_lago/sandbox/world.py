@@ -1,0 +1,60 @@
+"""What every handler needs: the store, the clock and the organization's settings."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from airflow_provider_lago.sandbox.expressions import InvalidExpression, Node, parse
+from airflow_provider_lago.sandbox.store import Store
+from airflow_provider_lago.sandbox.times import Clock, instant
+
+# The same in every sandbox, so that ids derived from it (customers' slugs) do not change over restarts.
+ORGANIZATION_ID = "00000000-0000-4000-8000-000000003c70"
+
+
+@dataclass
+class World:
+    """
+    The one organization of a sandbox.
+
+    :param store: where everything is kept.
+    :param clock: the time in seconds; tests may pass their own.
+    :param max_batch: the longest batch of events that is taken.
+    """
+
+    store: Store
+    clock: Clock
+    max_batch: int = 100
+    organization_id: str = ORGANIZATION_ID
+    organization_name: str = "Acme"
+    duplicates_refused: int = 0
+    expressions: dict[str, tuple[str, Node]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.load_expressions()
+
+    def now(self) -> int:
+        """The present instant in microseconds."""
+        return instant(self.clock())
+
+    @property
+    def slug(self) -> str:
+        """The organization's slug, also the code of its only billing entity."""
+        return re.sub(r"[^a-z0-9]+", "-", self.organization_name.lower()).strip("-")
+
+    @property
+    def document_prefix(self) -> str:
+        """The prefix of customers' slugs: of the name and of the organization's id."""
+        letters = re.sub(r"[^A-Z0-9]", "", self.organization_name.upper())
+        return f"{letters[:3]}-{self.organization_id[-4:].upper()}"
+
+    def load_expressions(self) -> None:
+        """Compile the metrics' expressions again, after a metric changed."""
+        self.expressions = {}
+        for metric in self.store.all("billable_metric"):
+            if metric["expression"] and metric["field_name"]:
+                try:
+                    self.expressions[metric["code"]] = (metric["field_name"], parse(metric["expression"]))
+                except InvalidExpression:
+                    continue
