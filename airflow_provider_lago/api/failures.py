@@ -148,5 +148,5 @@ def _sentence(cause: Cause, causes: list[BaseException], origin: str, conn_id: s
     return {
         Cause.CONNECT: f"no connection to {origin}; check host and port of connection {conn_id!r} and the network",
         Cause.CONNECT_TIMEOUT: f"no connection to {origin} in time; check host and port of connection {conn_id!r}",
-        Cause.READ_TIMEOUT: f"no answer from {origin} in time; if it is slow, raise extra 'timeout' of connection {conn_id!r}",
+        Cause.READ_TIMEOUT: f"no answer from {origin} in time; extra 'timeout' of connection {conn_id!r} sets it",
     }.get(cause, f"the connection to {origin} broke before the answer was complete")

@@ -1,38 +1,55 @@
-"""What the process environment says about proxies and certificates, for connections that do not say it themselves."""
+"""What the process environment says about proxies and certificates where a connection does not say it itself."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
-from requests.utils import get_environ_proxies, select_proxy
+from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
 
 if TYPE_CHECKING:
     from airflow_provider_lago.api.connection import ConnectionSettings
 
 
-def proxy_for(settings: ConnectionSettings, url: str) -> str | None:
+def proxy_for(settings: ConnectionSettings) -> str | None:
     """
-    Return the proxy for a URL: the connection's, or else that of ``HTTPS_PROXY``/``HTTP_PROXY``/``NO_PROXY``.
+    Return the connection's proxy, or else that of ``HTTPS_PROXY``/``HTTP_PROXY``/``ALL_PROXY`` and ``NO_PROXY``.
 
     :param settings: The connection.
-    :param url: URL that is to be called.
     """
     if settings.proxy is not None:
         return settings.proxy
-    return select_proxy(url, get_environ_proxies(url, no_proxy=None)) or None
+    found = select_proxy(settings.api_url, get_environ_proxies(settings.api_url, no_proxy=None))
+    return prepend_scheme_if_needed(found, "http") if found else None
 
 
 def verify_with(settings: ConnectionSettings) -> bool | str:
     """
-    Return the certificates to trust: the connection's choice, or else
-    ``REQUESTS_CA_BUNDLE``/``CURL_CA_BUNDLE``.
+    Return the certificates to trust: the connection's choice, or else ``REQUESTS_CA_BUNDLE``/``CURL_CA_BUNDLE``.
 
-    An explicit ``verify_tls`` false or ``ca_bundle`` wins over the environment (in ``requests`` alone it
-    would not).
+    An explicit ``verify_tls`` false or ``ca_bundle`` wins over the environment (in ``requests`` alone it would not).
 
     :param settings: The connection.
     """
     if settings.verify is not True:
         return settings.verify
     return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+
+
+def problem_of(settings: ConnectionSettings) -> str | None:
+    """
+    Return why the settings cannot work on this machine, or None.
+
+    :param settings: The connection, with the environment's choices in it.
+    """
+    if isinstance(settings.verify, str) and not os.path.exists(settings.verify):
+        return (
+            f"the CA bundle {settings.verify!r} (extra 'ca_bundle', or REQUESTS_CA_BUNDLE/CURL_CA_BUNDLE of the "
+            "environment) does not exist on this machine"
+        )
+    if settings.proxy is not None and not settings.proxy.lower().startswith(("http://", "https://")):
+        return (
+            "the proxy of the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY) is not an http one: set extra 'proxy', "
+            "or add Lago's host to NO_PROXY"
+        )
+    return None

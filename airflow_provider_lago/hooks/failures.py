@@ -44,7 +44,7 @@ def transport_cause(error: BaseException) -> Cause:
     """
     wrapped = list(causes_of(error))
     if isinstance(error, (requests.exceptions.InvalidProxyURL, requests.exceptions.InvalidSchema)):
-        return Cause.PROXY  # the address was checked, so this is a proxy of the environment, such as a SOCKS one
+        return Cause.PROXY  # the address was checked, so it is the environment's proxy that is malformed
     if any(isinstance(found, (requests.exceptions.ProxyError, urllib3.exceptions.ProxyError)) for found in wrapped):
         return Cause.PROXY
     if any(isinstance(found, urllib3.exceptions.ConnectTimeoutError) for found in wrapped):

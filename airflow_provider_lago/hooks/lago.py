@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -34,12 +33,14 @@ from airflow_provider_lago.hooks.failures import (
     transport_cause,
     transport_error,
 )
-from airflow_provider_lago.hooks.session import LagoSession, open_session
+from airflow_provider_lago.hooks.session import LagoSession, open_session, user_agent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
     from typing import Self
+
+__all__ = ["LagoHook", "user_agent"]
 
 #: Longest answer that is read, in bytes: a page of a list is below 1 MB, and a worker's memory is finite.
 LONGEST_ANSWER = 64 * 1024 * 1024
@@ -132,7 +133,10 @@ class LagoHook(BaseHook):
     @cached_property
     def settings(self) -> ConnectionSettings:
         """
-        The checked connection, with the environment's CA bundle where it names none itself.
+        The checked connection, with the environment's CA bundle and proxy where it names none itself.
+
+        Whatever calls Lago goes by these settings alone, so that the hook and a delivery trust the same servers and
+        take the same way.
 
         :raises LagoConnectionError: The connection is wrongly configured.
         :raises AirflowNotFoundException: There is no such connection.
@@ -149,27 +153,14 @@ class LagoHook(BaseHook):
                 extra=_read_extra(self.lago_conn_id, connection),
             )
         except ConnectionSettingsError as error:
-            problem = str(error)
-        else:
-            settings = replace(settings, verify=environment.verify_with(settings))
-            if self.timeout is not None:
-                connect_timeout = min(LONGEST_CONNECT_TIMEOUT, self.timeout)
-                settings = replace(settings, read_timeout=self.timeout, connect_timeout=connect_timeout)
-            if not isinstance(settings.verify, str) or os.path.exists(settings.verify):
-                return settings
-            problem = (
-                f"Connection {self.lago_conn_id!r}: the CA bundle {settings.verify!r} (extra 'ca_bundle', or "
-                "REQUESTS_CA_BUNDLE/CURL_CA_BUNDLE of the environment) does not exist on this machine"
-            )
-        raise LagoConnectionError(problem)
-
-    def proxy_for(self, url: str) -> str | None:
-        """
-        Return the proxy that leads to a URL: the connection's, else the environment's; None for none.
-
-        :param url: URL that is to be called.
-        """
-        return environment.proxy_for(self.settings, url)
+            raise LagoConnectionError(str(error)) from None
+        settings = replace(settings, verify=environment.verify_with(settings), proxy=environment.proxy_for(settings))
+        problem = environment.problem_of(settings)
+        if problem is not None:
+            raise LagoConnectionError(f"Connection {self.lago_conn_id!r}: {problem}")
+        if self.timeout is None:
+            return settings
+        return replace(settings, read_timeout=self.timeout, connect_timeout=min(LONGEST_CONNECT_TIMEOUT, self.timeout))
 
     def get_conn(self) -> requests.Session:
         """
@@ -182,7 +173,7 @@ class LagoHook(BaseHook):
         """
         with self._session_lock:
             if self._session is None:
-                self._session = open_session(self.settings, self.proxy_for(self.settings.api_url))
+                self._session = open_session(self.settings)
             return self._session
 
     def request(

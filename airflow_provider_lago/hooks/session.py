@@ -67,7 +67,7 @@ class LagoSession(requests.Session):
         return super().send(request, **kwargs)
 
 
-def open_session(settings: ConnectionSettings, proxy: str | None) -> LagoSession:
+def open_session(settings: ConnectionSettings) -> LagoSession:
     """
     Return a session for a connection. Nothing is sent yet.
 
@@ -75,13 +75,12 @@ def open_session(settings: ConnectionSettings, proxy: str | None) -> LagoSession
     ``Content-Type`` because it reads no body of another type.
 
     :param settings: The connection.
-    :param proxy: URL of the proxy to use, or None.
     """
     session = LagoSession((settings.connect_timeout, settings.read_timeout))
     session.auth = LagoBearerAuth(settings.api_key, filter(None, (settings.api_url, settings.ingest_url)))
     session.verify = settings.verify
-    if proxy is not None:
-        session.proxies = {"http": proxy, "https": proxy}
+    if settings.proxy is not None:
+        session.proxies = {"http": settings.proxy, "https": settings.proxy}
     session.headers.update(
         {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": user_agent()}
     )
