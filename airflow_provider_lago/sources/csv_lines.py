@@ -22,7 +22,7 @@ def read_csv(stream: BinaryIO, origin: str, position: int) -> Iterator[Row]:
     :param position: Number of records before this file.
     :raises SourceError: if the header is empty, or names a column twice or not at all.
     """
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    text = _as_text(stream)
     lines = csv.reader(text, strict=True)
     try:
         header = _read_header(lines, origin)
@@ -49,6 +49,23 @@ def read_csv(stream: BinaryIO, origin: str, position: int) -> Iterator[Row]:
                 yield Row(position, origin, line, _ragged(cells, width))
     finally:
         text.detach()  # the stream is closed by whoever opened it
+
+
+def check_csv_header(stream: BinaryIO, origin: str) -> None:
+    """
+    Check the header of a file.
+
+    :raises SourceError: as :func:`read_csv`.
+    """
+    text = _as_text(stream)
+    try:
+        _read_header(csv.reader(text, strict=True), origin)
+    finally:
+        text.detach()
+
+
+def _as_text(stream: BinaryIO) -> io.TextIOWrapper:
+    return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _read_header(lines: Iterator[list[str]], origin: str) -> Sequence[str]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
-from airflow_provider_lago.sources.csv_lines import read_csv
+from airflow_provider_lago.sources.csv_lines import check_csv_header, read_csv
 from airflow_provider_lago.sources.json_lines import read_json_lines
 from airflow_provider_lago.sources.rows import NothingFound, Row, SourceError
 
@@ -38,7 +38,7 @@ class FileSource:
     def __init__(self, files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> None:
         self.paths = expand(files)
         self._readers = [_reader_of(path) for path in self.paths]
-        self._sizes = [_size_of(path) for path in self.paths]
+        self._sizes = [_check(path) for path in self.paths]
         self._done = 0
         self._open: BinaryIO | None = None
 
@@ -119,9 +119,12 @@ def _reader_of(path: str) -> Reader:
         raise SourceError(f"{path!r}: the name must end in one of {known}, which says how it is read") from None
 
 
-def _size_of(path: str) -> int:
+def _check(path: str) -> int:
+    """Return the size of a file, after what can be known to be wrong with it before anything is sent."""
     try:
         with open(path, "rb") as stream:
+            if path.lower().endswith(".csv"):
+                check_csv_header(stream, path)
             return os.fstat(stream.fileno()).st_size
     except OSError as error:
         raise SourceError(f"file {path!r} cannot be read: {error.strerror}") from None
