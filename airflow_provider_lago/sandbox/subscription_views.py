@@ -17,6 +17,7 @@ STATUSES = ("pending", "active", "terminated", "canceled", "incomplete")
 
 GET = frozenset[str]()
 PUT = frozenset({"entitlements"})
+_NOT_IN_PLAN = ("fixed_charges", "entitlements")
 _DELETE = frozenset({"entitlements", "applicable_usage_thresholds"})
 _LIST = frozenset({"plan", "entitlements", "applicable_usage_thresholds", "applied_invoice_custom_sections"})
 
@@ -70,7 +71,7 @@ def serialized(doc: Doc, world: World, without: frozenset[str]) -> Doc:
         "activated_at": maybe_iso(doc["started_at"]),
         "entitlements": [],
         "payment_method": {"payment_method_id": None, "payment_method_type": "provider"},
-        "plan": {key: value for key, value in plan.items() if key != "fixed_charges"},
+        "plan": {key: value for key, value in plan.items() if key not in _NOT_IN_PLAN},
         "applicable_usage_thresholds": [],
         "applied_invoice_custom_sections": [],
         "activation_rules": [],

@@ -100,7 +100,7 @@ def deviations() -> tuple[set[int], set[int], dict[int, str]]:
             elif (answer.getheader("content-type") or None) != expected["content_type"]:
                 bodies.add(row["n"])
             if row["n"] in statuses | bodies:
-                shown[row["n"]] = f"{row['name']}: {answer.status} {json.dumps(body)[:2000]}"
+                shown[row["n"]] = f"{row['name']}: {answer.status} {json.dumps(body)}"
         client.close()
     return statuses, bodies, shown
 
