@@ -50,12 +50,18 @@ def identity(strategy: str | Sequence[str] | Callable[[Mapping[str, Any]], str] 
         return _hashed
     if strategy == RANDOM:
         return lambda record, event: str(uuid.uuid4())
-    if isinstance(strategy, str) or not strategy or not all(isinstance(path, str) and path for path in strategy):
+    if not _are_columns(strategy):
         raise ValueError(
             f"transaction_id must be 'hash', 'random', a list of column names or a callable, not {strategy!r}"
             + (f"; did you mean [{strategy!r}]?" if isinstance(strategy, str) else "")
         )
     return _joined(list(strategy))
+
+
+def _are_columns(strategy: Any) -> bool:
+    if isinstance(strategy, str) or not isinstance(strategy, Sequence) or not strategy:
+        return False
+    return all(isinstance(path, str) and path for path in strategy)
 
 
 def _refuse(record: Mapping[str, Any], event: Mapping[str, Any]) -> str:

@@ -64,7 +64,8 @@ class LagoIngestEventsOperator(BaseOperator):
     :param transform: Callable record -> record, or None to skip the record. Applied first. Numbers with a fraction
         from JSON files arrive as ``decimal.Decimal``.
     :param transaction_id: How to derive the id of a record that has none: a list of columns that identify a record,
-        ``"hash"`` (of the event's content), a callable record -> id, or ``"random"``. Derived ids depend on the record
+        ``"hash"`` (of the event's content: records that say exactly the same count once), a callable record -> id, or
+        ``"random"``. Derived ids depend on the record
         alone, so that a repeated delivery adds nothing; ``"random"`` bills a repeated delivery again. Without it, a
         record without an id is rejected. (templated)
     :param timestamp_unit: Unit of timestamps that are numbers: ``s`` (default), ``ms``, ``us`` or ``ns``. Datetimes and

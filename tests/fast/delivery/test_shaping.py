@@ -1,0 +1,187 @@
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from airflow_provider_lago.api.events import InvalidEvent
+from airflow_provider_lago.delivery.shaping import Shaper, Shaping
+
+EVENT = {"transaction_id": "t", "external_subscription_id": "s", "code": "c", "timestamp": 1_700_000_000}
+ROW = {"id": "t", "account": {"sub": "s"}, "at": 1_700_000_000, "bytes": 5, "region": None, "noise": 1}
+
+
+def shape(record, **settings):
+    return Shaper(Shaping(**settings)).shape(record)
+
+
+def test_a_record_that_is_an_event_stays_as_it_is():
+    assert shape(EVENT) == EVENT
+
+
+def test_columns_are_mapped_also_out_of_nested_objects():
+    event = shape(
+        ROW,
+        fields={"transaction_id": "id", "external_subscription_id": "account.sub", "timestamp": "at"},
+        constants={"code": "traffic", "properties.source": "edge"},
+        properties=["bytes"],
+    )
+    assert event == {**EVENT, "code": "traffic", "properties": {"bytes": 5, "source": "edge"}}
+
+
+def test_with_a_mapping_the_columns_that_nobody_names_stay_behind():
+    assert "noise" not in shape({**EVENT, "noise": 1, "n": 2}, properties=["n"])
+
+
+def test_without_a_mapping_nothing_is_left_behind_in_silence():
+    assert shape({**EVENT, "noise": 1})["noise"] == 1
+
+
+def test_a_column_whose_own_name_has_dots_is_found():
+    assert shape({**EVENT, "a.b": 3}, properties={"x": "a.b"})["properties"] == {"x": 3}
+
+
+def test_properties_can_be_renamed_and_join_those_of_the_record():
+    record = {**EVENT, "properties": {"old": 1}, "n": 2}
+    assert shape(record, properties={"new": "n"})["properties"] == {"old": 1, "new": 2}
+    assert record["properties"] == {"old": 1}
+
+
+def test_fields_may_nest_into_properties():
+    assert shape({**EVENT, "n": 2}, fields={"properties.deep.n": "n"})["properties"] == {"deep": {"n": 2}}
+
+
+@pytest.mark.parametrize(("record", "found"), [({}, "no 'bytes'"), ({"bytes": None}, "an empty 'bytes'")])
+def test_a_property_that_is_missing_rejects_the_record_because_lago_would_not_bill_it(record, found):
+    with pytest.raises(InvalidEvent, match=found) as caught:
+        shape({**EVENT, **record}, properties=["bytes"])
+    assert caught.value.reason == "property missing: bytes"
+
+
+def test_a_question_mark_lets_a_property_be_missing():
+    assert "properties" not in shape({**EVENT, "region": None}, properties=["region?"])
+    assert shape({**EVENT, "region": "eu"}, properties=["region?"])["properties"] == {"region": "eu"}
+
+
+def test_a_mapped_column_that_is_missing_rejects_the_record():
+    with pytest.raises(InvalidEvent, match="the record has no 'kode', which fields maps to 'code'"):
+        shape(EVENT, fields={"code": "kode"})
+
+
+def test_excluded_attributes_are_left_out_and_the_record_stays_whole():
+    record = {**EVENT, "noise": 1, "properties": {"a": 1, "b": {"c": 2, "d": 3}}}
+    assert shape(record, exclude=["noise", "properties.b.c", "nothing"])["properties"] == {"a": 1, "b": {"d": 3}}
+    assert record["properties"]["b"] == {"c": 2, "d": 3}
+
+
+def test_the_transform_comes_first_and_cannot_change_the_source():
+    def rename(record):
+        record["code"] = record.pop("kind")
+        return record
+
+    record = {**EVENT, "kind": "k"}
+    assert shape(record, transform=rename)["code"] == "k"
+    assert record["kind"] == "k"
+
+
+def test_a_transform_skips_with_none():
+    assert shape(EVENT, transform=lambda record: None) is None
+
+
+@pytest.mark.parametrize(
+    ("transform", "reason", "says"),
+    [
+        (lambda record: record["nope"], "transform failed", "KeyError: 'nope'"),
+        (lambda record: [record], "transform: not a record", "returned a list"),
+    ],
+)
+def test_a_transform_that_fails_rejects_its_record_only(transform, reason, says):
+    with pytest.raises(InvalidEvent, match=says) as caught:
+        shape(EVENT, transform=transform)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(("record", "kind"), [([1], "list"), ("x", "str"), (None, "null"), (5, "int")])
+def test_what_is_no_object_is_refused(record, kind):
+    with pytest.raises(InvalidEvent, match=kind):
+        shape(record)
+
+
+def test_nesting_into_something_that_is_no_object_is_refused():
+    with pytest.raises(InvalidEvent, match="nothing can be nested"):
+        shape({**EVENT, "properties": "x", "n": 1}, properties=["n"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"fields": {"cod": "x"}}, "fields names 'cod', which an event does not have"),
+        ({"constants": {"code.x": 1}}, "constants names 'code.x'"),
+        ({"fields": {"code": "x"}, "constants": {"code": "y"}}, "both fields and constants"),
+        ({"transaction_id": "id"}, r"did you mean \['id'\]"),
+        ({"transaction_id": []}, "list of column names"),
+        ({"transaction_id": 5}, "list of column names"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused_before_the_first_record(settings, says):
+    with pytest.raises(ValueError, match=says):
+        Shaper(Shaping(**settings))
+
+
+class TestIdentity:
+    NO_ID = {name: value for name, value in EVENT.items() if name != "transaction_id"}
+
+    def id_of(self, record, strategy, **settings):
+        return shape(record, transaction_id=strategy, **settings)["transaction_id"]
+
+    def test_an_id_of_the_record_is_kept(self):
+        assert self.id_of(EVENT, "hash") == "t"
+
+    def test_without_a_strategy_a_record_needs_its_own_id(self):
+        for record in (self.NO_ID, {**self.NO_ID, "transaction_id": None}, {**self.NO_ID, "transaction_id": ""}):
+            with pytest.raises(InvalidEvent, match="say how to derive it"):
+                shape(record)
+
+    def test_columns_make_a_readable_id_and_are_not_left_over(self):
+        record = {**self.NO_ID, "flight": "UA1545", "day": 3}
+        assert self.id_of(record, ["flight", "day"]) == "UA1545:3"
+        assert "flight" not in shape(record, transaction_id=["flight", "day"])
+
+    def test_text_and_number_of_the_same_value_give_the_same_id(self):
+        first = self.id_of({**self.NO_ID, "n": 3, "x": Decimal("1.10")}, ["n", "x"])
+        assert first == self.id_of({**self.NO_ID, "n": "3", "x": "1.10"}, ["n", "x"])
+
+    def test_values_with_the_separator_do_not_collide(self):
+        one = self.id_of({**self.NO_ID, "a": "x:y", "b": "z"}, ["a", "b"])
+        other = self.id_of({**self.NO_ID, "a": "x", "b": "y:z"}, ["a", "b"])
+        assert one != other
+
+    @pytest.mark.parametrize("value", [None, "", {"x": 1}])
+    def test_a_column_that_identifies_nothing_rejects_the_record(self, value):
+        with pytest.raises(InvalidEvent, match="'a'"):
+            self.id_of({**self.NO_ID, "a": value}, ["a"])
+
+    def test_a_hash_depends_on_content_alone(self):
+        one = self.id_of({**self.NO_ID, "properties": {"a": 1, "b": 2}}, "hash")
+        same = self.id_of({"properties": {"b": 2, "a": 1}, **self.NO_ID}, "hash")
+        other = self.id_of({**self.NO_ID, "properties": {"a": 1, "b": 3}}, "hash")
+        assert one == same != other
+        assert len(one) == 40
+
+    def test_a_hash_is_the_same_for_every_form_of_the_time(self):
+        forms = [1_700_000_000, "1700000000", "2023-11-14T22:13:20Z", datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)]
+        assert len({self.id_of({**self.NO_ID, "timestamp": form}, "hash") for form in forms}) == 1
+
+    def test_a_hash_does_not_change_from_release_to_release(self):
+        record = {**self.NO_ID, "properties": {"n": Decimal("1.10")}}
+        assert self.id_of(record, "hash") == "b6d23ade0b1fcfeccffe0a22456dbf4b77872c21"
+
+    def test_a_callable_gets_the_record(self):
+        record = {**self.NO_ID, "row": 9}
+        assert self.id_of(record, lambda r: f"row-{r['row']}", properties=["row"]) == "row-9"
+
+    def test_a_callable_that_fails_rejects_its_record_only(self):
+        with pytest.raises(InvalidEvent, match="KeyError"):
+            self.id_of(self.NO_ID, lambda r: r["row"])
+
+    def test_random_ids_come_only_when_asked_for_by_name(self):
+        assert self.id_of(self.NO_ID, "random") != self.id_of(self.NO_ID, "random")
