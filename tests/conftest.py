@@ -5,6 +5,15 @@ from __future__ import annotations
 import os
 import tempfile
 
+import pytest
+
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-provider-lago-"))
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the sandbox's fixtures also where the project is not installed, but only on the path."""
+    plugins = config.pluginmanager
+    if not plugins.has_plugin("lago_sandbox"):
+        plugins.import_plugin("airflow_provider_lago.sandbox.pytest_plugin")

@@ -99,16 +99,12 @@ def tls_context(verify: bool | str) -> ssl.SSLContext | bool:
     """
     Return the TLS context for a delivery; building one loads all certificates, so it is built once.
 
-    :param verify: As for requests: True, False, or the path of a CA bundle. True honours ``REQUESTS_CA_BUNDLE`` and
-        ``CURL_CA_BUNDLE`` as requests does, so that the hook and a delivery trust the same servers.
+    :param verify: As for requests: True for the certificates that requests trusts, False for any, or the path of a CA
+        bundle (a file, or a folder of hashed certificates).
     """
     if verify is False:
         return False
-    bundle = verify if isinstance(verify, str) else _bundle_of_environment()
+    bundle = verify if isinstance(verify, str) else certifi.where()
     if os.path.isdir(bundle):
         return ssl.create_default_context(capath=bundle)
     return ssl.create_default_context(cafile=bundle)
-
-
-def _bundle_of_environment() -> str:
-    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or certifi.where()

@@ -249,7 +249,7 @@ class LagoIngestEventsOperator(BaseOperator):
         ti = context["ti"]
         run = {name: getattr(ti, name, None) for name in ("dag_id", "run_id", "task_id", "map_index", "try_number")}
         folder = Path(self.report_path)
-        if (run["map_index"] or -1) >= 0:
+        if run["map_index"] is not None and run["map_index"] >= 0:
             folder = folder / str(run["map_index"])
         try:
             return FolderReport(folder, run)
