@@ -56,6 +56,9 @@ def timestamp(value: object, now: int) -> int:
 
 
 def _parsed(text: str) -> int:
+    whole, _, fraction = text.partition(".")
+    if len(whole) < 13 and text.isascii() and whole.isdigit() and fraction.isdigit():
+        return int(whole) * SECOND + int((fraction + "00000")[:6])
     if text.strip() in _NOT_FINITE:
         raise crash()
     match = _BIG_DECIMAL.fullmatch(text)

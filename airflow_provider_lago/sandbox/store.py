@@ -25,7 +25,6 @@ CREATE TABLE IF NOT EXISTS events (
     properties BLOB NOT NULL,
     created_at INTEGER NOT NULL
 );
-CREATE INDEX IF NOT EXISTS events_by_usage ON events (external_subscription_id, code);
 CREATE TABLE IF NOT EXISTS documents (
     seq INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,
@@ -74,6 +73,7 @@ class Store:
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute("PRAGMA cache_size = -200000")
         self._db.executescript(_SCHEMA)
         self._keep_flavour(path)
         self._db.execute(_UNIQUE if flavour == "postgres" else _NOT_UNIQUE)
@@ -166,6 +166,11 @@ class Store:
                 f"SELECT count(*) FROM events WHERE {' AND '.join(where)}", tuple(values)
             ).fetchone()
         return int(found[0])
+
+    def index_usage(self) -> None:
+        """Prepare for usage queries: only on the first one, since the index slows every insert down."""
+        with self._lock:
+            self._db.execute("CREATE INDEX IF NOT EXISTS events_by_usage ON events (external_subscription_id, code)")
 
     def tally(self, column: str, limit: int) -> list[tuple[str | None, int]]:
         """The most frequent values of a column of events."""

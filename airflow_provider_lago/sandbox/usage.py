@@ -39,6 +39,7 @@ def current_usage(call: Call, world: World) -> Answer:
     plan = world.store.get("plan", active[-1]["plan_id"]) or {}
     first, last = current_period(active[-1], plan, world) or (world.now(), world.now())
     wanted = call.query.get("billable_metric_code")
+    world.store.index_usage()
     charges = [
         _charge_usage(charge, plan["amount_currency"], external_id, (first, last), world)
         for charge in plan["charges"]
