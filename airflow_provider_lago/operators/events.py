@@ -23,7 +23,6 @@ from airflow_provider_lago.exceptions import (
     LagoInputError,
     LagoRejectedError,
 )
-from airflow_provider_lago.hooks.lago import LagoHook, user_agent
 from airflow_provider_lago.operators.arguments import Threshold, as_bool, check_choice, check_whole
 from airflow_provider_lago.sources.files import FileSource
 from airflow_provider_lago.sources.rows import NothingFound, Source, SourceError
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lago.delivery.delivery import Result
     from airflow_provider_lago.delivery.tally import Tally
+    from airflow_provider_lago.hooks.lago import LagoHook
 
 _PREVIEWED = 3
 _NOW = "now"
@@ -140,7 +140,7 @@ class LagoIngestEventsOperator(BaseOperator):
         report_path: str | os.PathLike[str] | None = None,
         skip_on_empty: bool = False,
         dry_run: bool | str = False,
-        lago_conn_id: str = LagoHook.default_conn_name,
+        lago_conn_id: str = "lago_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -167,6 +167,9 @@ class LagoIngestEventsOperator(BaseOperator):
     @cached_property
     def hook(self) -> LagoHook:
         """The hook of this task's connection."""
+        # Imported here because requests is most of what importing this module would cost every parsing of a DAG file.
+        from airflow_provider_lago.hooks.lago import LagoHook
+
         return LagoHook(self.lago_conn_id)
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -190,6 +193,8 @@ class LagoIngestEventsOperator(BaseOperator):
         return summary
 
     def _plan(self) -> Plan:
+        from airflow_provider_lago.hooks.session import user_agent
+
         shaping = self._shaping()
         Shaper(shaping)  # checks the settings before anything is read
         settings = self.hook.settings
