@@ -35,7 +35,8 @@ LASTING = frozenset({Cause.CERTIFICATE, Cause.TLS})
 
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
-_NO_CERTIFICATES = frozenset({"NO_CERTIFICATE_OR_CRL_FOUND", "NO_START_LINE", "BAD_BASE64_DECODE"})
+#: OpenSSL's parts that read certificates: their errors are about the bundle, not about the server.
+_READERS = frozenset({"X509", "PEM"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +128,13 @@ def _certificate(error: ssl.SSLCertVerificationError, origin: str, conn_id: str)
 
 
 def _tls(error: ssl.SSLError, origin: str, conn_id: str) -> Failure | None:
-    reason = error.reason or ""
+    reason = getattr(error, "reason", None) or ""
     if reason in _NOT_TLS:
         fix = (
             f"it seems to speak plain http: write http:// in the host of connection {conn_id!r}, or use its https port"
         )
         return Failure(Cause.TLS, f"{origin} does not speak TLS; {fix}")
-    if reason in _NO_CERTIFICATES:
+    if getattr(error, "library", None) in _READERS:
         return Failure(Cause.TLS, f"the CA bundle of connection {conn_id!r} holds no readable certificate")
     if "ALERT" in reason or "PROTOCOL" in reason:
         return Failure(Cause.TLS, f"the TLS handshake with {origin} failed ({reason.lower().replace('_', ' ')})")

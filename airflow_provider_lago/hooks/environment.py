@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
+from requests.utils import get_environ_proxies, select_proxy
 
 if TYPE_CHECKING:
     from airflow_provider_lago.api.connection import ConnectionSettings
@@ -20,7 +20,7 @@ def proxy_for(settings: ConnectionSettings) -> str | None:
     if settings.proxy is not None:
         return settings.proxy
     found = select_proxy(settings.api_url, get_environ_proxies(settings.api_url, no_proxy=None))
-    return prepend_scheme_if_needed(found, "http") if found else None
+    return found if not found or "://" in found else f"http://{found}"
 
 
 def verify_with(settings: ConnectionSettings) -> bool | str:

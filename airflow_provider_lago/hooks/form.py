@@ -21,12 +21,9 @@ def field_behaviour() -> dict[str, Any]:
 
 def form_widgets() -> dict[str, Any]:
     """Return one form field for each key of the extra. Imports the web form libraries, which only old Airflows have."""
-    from flask_appbuilder.fieldwidgets import (  # type: ignore[import-not-found,unused-ignore]
-        BS3PasswordFieldWidget,
-        BS3TextFieldWidget,
-    )
+    from flask_appbuilder.fieldwidgets import BS3TextFieldWidget  # type: ignore[import-not-found,unused-ignore]
     from flask_babel import lazy_gettext  # type: ignore[import-not-found,unused-ignore]
-    from wtforms import BooleanField, PasswordField, StringField  # type: ignore[import-untyped,unused-ignore]
+    from wtforms import BooleanField, StringField  # type: ignore[import-untyped,unused-ignore]
 
     widgets: dict[str, Any] = {}
     for name, declared in connection_type()["conn-fields"].items():
@@ -34,8 +31,8 @@ def form_widgets() -> dict[str, Any]:
         label, description = lazy_gettext(declared["label"]), declared["description"]
         if "boolean" in schema["type"]:
             widgets[name] = BooleanField(label, description=description, default=schema["default"])
-        elif schema.get("format") == "password":
-            widgets[name] = PasswordField(label, description=description, widget=BS3PasswordFieldWidget())
-        else:  # numbers too: the form's number fields take no fractions, and the settings read text
+        else:
+            # Text for numbers too, as these forms' number fields take no fractions. Text for the proxy, as a password
+            # field comes back empty and would wipe it; Airflow shows a placeholder instead of its value.
             widgets[name] = StringField(label, description=description, widget=BS3TextFieldWidget())
     return widgets
