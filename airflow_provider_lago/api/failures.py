@@ -25,13 +25,14 @@ class Cause(StrEnum):
     CONNECT_TIMEOUT = "connect timeout"
     READ_TIMEOUT = "read timeout"
     BROKEN = "broken"
+    TOO_LONG = "too long"
 
 
 #: The request cannot have reached Lago, so it is safe to send again whatever it does.
 NEVER_ARRIVED = frozenset({Cause.DNS, Cause.REFUSED, Cause.PROXY, Cause.CONNECT, Cause.CONNECT_TIMEOUT})
 
-#: No retry heals these: trust and protocol are a matter of configuration.
-LASTING = frozenset({Cause.CERTIFICATE, Cause.TLS})
+#: No retry heals these: trust and protocol are a matter of configuration, and an answer is as long the next time.
+LASTING = frozenset({Cause.CERTIFICATE, Cause.TLS, Cause.TOO_LONG})
 
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import requests
 import tenacity
-from airflow.providers.common.compat.sdk import BaseHook
+from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 
 from airflow_provider_lago.api.answers import Answer
 from airflow_provider_lago.api.connection import (
@@ -51,17 +51,15 @@ _DEFAULT_POLICY = RetryPolicy()
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """
-    How one try of a call ended: with an answer, or with an error.
+    How one try of a call ended.
 
-    :param answer: The successful answer.
-    :param error: What to raise if there is no further try.
+    :param result: The successful answer, or what to raise if there is no further try.
     :param repeat: Whether another try is safe and sensible.
     :param throttled: Whether Lago asked for patience (429).
     :param asked_wait: Seconds that a 429 asks to wait.
     """
 
-    answer: Answer | None = None
-    error: LagoApiError | None = None
+    result: Answer | LagoApiError
     repeat: bool = False
     throttled: bool = False
     asked_wait: float | None = None
@@ -117,7 +115,7 @@ class LagoHook(BaseHook):
         self.timeout = timeout
         self.retry_policy = RetryPolicy(retry_limit, retry_delay, max(_DEFAULT_POLICY.cap, retry_delay))
         self._session: LagoSession | None = None
-        self._session_lock = threading.Lock()
+        self._lock = threading.Lock()
         self._next_send = 0.0
 
     @classmethod
@@ -154,6 +152,8 @@ class LagoHook(BaseHook):
             )
         except ConnectionSettingsError as error:
             raise LagoConnectionError(str(error)) from None
+        if settings.api_key != connection.password:
+            mask_secret(settings.api_key)  # Airflow masks the password as it is stored, spaces around it included
         settings = replace(settings, verify=environment.verify_with(settings), proxy=environment.proxy_for(settings))
         problem = environment.problem_of(settings)
         if problem is not None:
@@ -171,7 +171,7 @@ class LagoHook(BaseHook):
 
         :raises LagoConnectionError: The connection is wrongly configured.
         """
-        with self._session_lock:
+        with self._lock:
             if self._session is None:
                 self._session = open_session(self.settings)
             return self._session
@@ -269,7 +269,7 @@ class LagoHook(BaseHook):
 
     def close(self) -> None:
         """Close the kept-alive connections. The next call opens new ones."""
-        with self._session_lock:
+        with self._lock:
             if self._session is not None:
                 self._session.close()
                 self._session = None
@@ -315,7 +315,7 @@ class LagoHook(BaseHook):
             )
         except _AnswerTooLongError:
             return Failure(
-                Cause.BROKEN,
+                Cause.TOO_LONG,
                 f"the answer is longer than {LONGEST_ANSWER // 2**20} MiB; ask for less, per_page for a list",
             )
 
@@ -338,9 +338,9 @@ class LagoHook(BaseHook):
             retry_error_callback=_outcome_of,
         )
         outcome: Outcome = retrying(self._try, call)
-        if outcome.answer is None:
-            raise outcome.error or LagoApiError("no answer", method=call.method, path=call.path)
-        return outcome.answer
+        if isinstance(outcome.result, LagoApiError):
+            raise outcome.result
+        return outcome.result
 
     def _try(self, call: Call) -> Outcome:
         self._keep_pace()
@@ -348,11 +348,11 @@ class LagoHook(BaseHook):
         names = {"method": call.method, "path": call.path}
         if isinstance(result, Failure):
             repeat = not result.lasts and (result.never_arrived or call.repeatable)
-            return Outcome(error=transport_error(result, **names), repeat=repeat)
+            return Outcome(transport_error(result, **names), repeat)
         if 200 <= result.status < 300:
-            return Outcome(answer=result)
+            return Outcome(result)
         return Outcome(
-            error=answer_error(result, **names, conn_id=self.lago_conn_id, api_key=self.settings.api_key),
+            answer_error(result, **names, conn_id=self.lago_conn_id, api_key=self.settings.api_key),
             repeat=may_repeat(result, call.repeatable),
             throttled=result.status == 429,
             asked_wait=result.asked_wait,
@@ -361,7 +361,7 @@ class LagoHook(BaseHook):
     def _log_retry(self, state: tenacity.RetryCallState) -> None:
         self.log.warning(
             "%s; try %d of %d in %.1f s",
-            _outcome_of(state).error,
+            _outcome_of(state).result,
             state.attempt_number + 1,
             self.retry_policy.attempts,
             state.upcoming_sleep,
@@ -371,7 +371,7 @@ class LagoHook(BaseHook):
         pace = self.settings.requests_per_second
         if pace is None:
             return
-        with self._session_lock:
+        with self._lock:
             now = time.monotonic()
             turn = max(now, self._next_send)
             self._next_send = turn + 1 / pace
@@ -395,14 +395,13 @@ class _AnswerTooLongError(Exception):
 
 
 def _read_extra(conn_id: str, connection: Any) -> Mapping[str, Any]:
-    # Airflow itself reads a broken extra as an empty one, and its settings would be ignored silently.
     extra = connection.extra_dejson
-    if extra or not connection.extra:
-        return extra if isinstance(extra, dict) else {}
-    try:
-        extra = msgspec.json.decode(connection.extra)
-    except msgspec.DecodeError:
-        extra = None
+    if not extra and connection.extra:
+        # Airflow reads a broken extra as an empty one, and its settings would be ignored silently.
+        try:
+            extra = msgspec.json.decode(connection.extra)
+        except msgspec.DecodeError:
+            extra = None
     if isinstance(extra, dict):
         return extra
     raise ConnectionSettingsError(conn_id, 'extra is not a JSON object such as {"timeout": 30}')

@@ -111,7 +111,7 @@ def test_an_id_that_leads_elsewhere_is_refused(parts):
     "endpoint", ["customers/a.b", "subscriptions/a%2Eb", "customers/a.b/checkout_url", "plans/v1.2"]
 )
 def test_a_write_by_a_dotted_id_is_refused_because_lago_would_change_another_object(method, endpoint):
-    with pytest.raises(PathError, match="first dot and would change '(a|v1)'"):
+    with pytest.raises(PathError, match=r"first dot and would change '(a|v1)'"):
         refuse_dotted_ids(method, endpoint)
 
 

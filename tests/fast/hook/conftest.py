@@ -47,7 +47,9 @@ def logged(monkeypatch):
         def emit(self, record):
             lines.append(self.format(record))
 
-    logger = logging.Logger("hook", level=logging.DEBUG)
+    logger = logging.getLogger("tests.hook")
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG)
     handler = Keep()
     logger.addHandler(handler)
     monkeypatch.setattr(LagoHook, "log", logger)
@@ -58,6 +60,7 @@ def logged(monkeypatch):
     root.setLevel(logging.DEBUG)
     urllib3.setLevel(logging.DEBUG)
     yield lines
+    logger.removeHandler(handler)
     root.removeHandler(handler)
     root.setLevel(before)
     urllib3.setLevel(level)

@@ -203,9 +203,12 @@ class TestRedirects:
     def test_a_redirect_is_an_error_and_the_key_stays(self, hook_for, status):
         with ScriptedServer(lambda request: OK) as other:
             redirect = Reply(status, b"", {"Location": f"{other.url}/api/v1/customers?token=location-secret"})
-            with ScriptedServer(lambda request: redirect) as server, hook_for(server) as hook:
-                with pytest.raises(LagoFatalApiError) as caught:
-                    hook.get("customers")
+            with (
+                ScriptedServer(lambda request: redirect) as server,
+                hook_for(server) as hook,
+                pytest.raises(LagoFatalApiError) as caught,
+            ):
+                hook.get("customers")
             assert other.requests == []
             told = str(caught.value)
             assert other.url in told
@@ -217,9 +220,12 @@ class TestRedirects:
     @pytest.mark.parametrize("location", ["/login", "https://u:pw-secret@other.example.com/x", "http://[::1", ""])
     def test_any_location_is_told_safely(self, hook_for, location):
         redirect = Reply(302, b"", {"Location": location})
-        with ScriptedServer(lambda request: redirect) as server, hook_for(server) as hook:
-            with pytest.raises(LagoFatalApiError) as caught:
-                hook.get("customers")
+        with (
+            ScriptedServer(lambda request: redirect) as server,
+            hook_for(server) as hook,
+            pytest.raises(LagoFatalApiError) as caught,
+        ):
+            hook.get("customers")
         assert "pw-secret" not in str(caught.value)
 
 
@@ -288,7 +294,7 @@ class TestTls:
             assert hook_for(server).get("customers") == {"ok": True}
 
     def test_a_bundle_that_does_not_exist_is_a_wrong_connection(self, hook_for):
-        with pytest.raises(LagoConnectionError, match="/no/such.pem.*does not exist"):
+        with pytest.raises(LagoConnectionError, match=r"/no/such.pem.*does not exist"):
             hook_for("https://127.0.0.1:1", extra={"ca_bundle": "/no/such.pem"}).get("customers")
 
     def test_a_bundle_without_certificates_is_told(self, hook_for, tls, tmp_path):
