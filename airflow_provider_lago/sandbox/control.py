@@ -68,7 +68,7 @@ def make_fault(arguments: dict[str, Any]) -> Fault:
             f"A fault has kind and some of {', '.join(sorted(_FAULT_ARGUMENTS - {'kind'}))}; "
             f"not {', '.join(sorted(unknown)) or 'nothing'}."
         )
-    return Fault(**arguments)
+    return msgspec.convert(arguments, Fault)
 
 
 def desk(app: SandboxApp) -> Starlette:

@@ -110,7 +110,7 @@ class Fault:
         if self.kind == "rate_limit":
             given = too_many_requests()
             if self.reset is not None:
-                given.headers.update(rate_headers(0, 0, self.reset))
+                given.headers.update(rate_headers(1, 0, self.reset))
             if self.retry_after is not None:
                 given.headers["retry-after"] = str(self.retry_after)
         elif self.kind == "redirect":

@@ -76,8 +76,9 @@ def render(store: Store, state: dict[str, Any], errors: Sequence[SeenError]) -> 
             for rule in state["faults"]
         ),
     )
-    by_code = _table(("metric", "events"), store.tally("code", _ROWS))
-    by_subscription = _table(("subscription", "events"), store.tally("external_subscription_id", _ROWS))
+    codes, subscriptions = store.tallies(_ROWS)
+    by_code = _table(("metric", "events"), codes)
+    by_subscription = _table(("subscription", "events"), subscriptions)
     return (
         f"{_HEAD}<h1>Lago sandbox <small>({_text(state['store'])} store)</small></h1>"
         f'<ul class="counts">{counts}</ul>'

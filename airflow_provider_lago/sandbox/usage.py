@@ -65,21 +65,12 @@ def current_usage(call: Call, world: World) -> Answer:
 
 def _charge_usage(charge: Doc, currency: str, external_id: str, bounds: tuple[int, int], world: World) -> Doc:
     metric = world.store.get("billable_metric", charge["lago_billable_metric_id"]) or {}
-    # The period's last second belongs to it to its end.
-    rows = world.store.events(
-        ("external_subscription_id = ?", "code = ?", "timestamp >= ?", "timestamp < ?"),
-        (external_id, charge["billable_metric_code"], bounds[0], bounds[1] + 1_000_000),
-        order="timestamp, seq",
-    )
-    if world.store.flavour == "clickhouse":
-        # The same code, subscription, id and millisecond is one event there, and the last one wins.
-        rows = list({(row.transaction_id, row.timestamp // 1000): row for row in rows}.values())
-    units = aggregate(metric["aggregation_type"], metric["field_name"], rows, bounds)
+    units, events = _measured(metric, external_id, bounds, world)
     return {
         "units": plain(units),
         "total_aggregated_units": plain(units),
-        "events_count": len(rows),
-        "amount_cents": price(charge["charge_model"], charge["properties"], units, len(rows)),
+        "events_count": events,
+        "amount_cents": price(charge["charge_model"], charge["properties"], units, events),
         "amount_currency": currency,
         "pricing_unit_details": None,
         "charge": {
@@ -96,6 +87,21 @@ def _charge_usage(charge: Doc, currency: str, external_id: str, bounds: tuple[in
         "filters": [],
         "grouped_usage": [],
     }
+
+
+def _measured(metric: Doc, external_id: str, bounds: tuple[int, int], world: World) -> tuple[Decimal, int]:
+    """Units and number of events of a metric in a period."""
+    # The period's last second belongs to it to its end.
+    where = ("external_subscription_id = ?", "code = ?", "timestamp >= ?", "timestamp < ?")
+    values = (external_id, metric["code"], bounds[0], bounds[1] + 1_000_000)
+    if metric["aggregation_type"] == "count_agg" and world.store.flavour == "postgres":
+        count = world.store.count_events(where, values)
+        return Decimal(count), count
+    rows = world.store.events(where, values, order="timestamp, seq")
+    if world.store.flavour == "clickhouse":
+        # The same code, subscription, id and millisecond is one event there, and the last one wins.
+        rows = list({(row.transaction_id, row.timestamp // 1000): row for row in rows}.values())
+    return aggregate(metric["aggregation_type"], metric["field_name"], rows, bounds), len(rows)
 
 
 def aggregate(kind: str, field_name: str | None, rows: Sequence[EventRow], bounds: tuple[int, int]) -> Decimal:
