@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -18,37 +18,38 @@ _ENVELOPE = len(b'{"events":[]}')
 _COMMA = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One event on its road, with the row that it was made of."""
 
     row: Row
     checked: Checked
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Batch:
     """
     The events of one request.
 
     :param events: In the order of the request.
     :param twins: Index of an event -> rows that say exactly the same; they share its outcome and are not sent.
+    :param size: Bytes of the request's body.
+    :param indexes: ``transaction_id`` -> index of the event.
     """
 
     events: list[Event] = field(default_factory=list)
     twins: dict[int, list[Row]] = field(default_factory=dict)
     size: int = _ENVELOPE
-    _indexes: dict[str, int] = field(default_factory=dict)
-
-    def find(self, transaction_id: str) -> int | None:
-        """Return the index of the event with this id."""
-        return self._indexes.get(transaction_id)
+    indexes: dict[str, int] = field(default_factory=dict)
 
     def add(self, event: Event) -> None:
         """Append an event."""
-        self._indexes[event.checked.transaction_id] = len(self.events)
+        self.indexes[event.checked.transaction_id] = len(self.events)
         self.events.append(event)
         self.size += len(event.checked.payload) + _COMMA
+
+    def count_twins(self, indexes: Sequence[int]) -> int:
+        """Return how many twins these events have."""
+        return sum(len(self.twins.get(index, ())) for index in indexes) if self.twins else 0
 
 
 def batches(
@@ -69,37 +70,43 @@ def batches(
     """
     filling: list[Batch] = []
     for event in events:
-        transaction_id = event.checked.transaction_id
-        target: Batch | None = None
-        for batch in filling:
-            index = batch.find(transaction_id)
-            if index is None:
-                target = target or batch
-                continue
-            earlier = batch.events[index]
-            if earlier.checked.external_subscription_id != event.checked.external_subscription_id:
-                continue
+        checked = event.checked
+        namesakes = [batch for batch in filling if checked.transaction_id in batch.indexes]
+        if namesakes and _settle_namesake(event, namesakes, on_conflict):
+            continue
+        target = next((batch for batch in filling if batch not in namesakes), None) if namesakes else _first(filling)
+        if target is None and len(filling) == _OPEN:
+            yield filling.pop(0)
+        elif target is not None and target.size + len(checked.payload) > max_bytes:
+            filling.remove(target)
+            yield target
+            target = None
+        if target is None:
+            target = Batch()
+            filling.append(target)
+        target.add(event)
+        if len(target.events) >= max_count:
+            filling.remove(target)
+            yield target
+    yield from filling
+
+
+def _first(filling: list[Batch]) -> Batch | None:
+    return filling[0] if filling else None
+
+
+def _settle_namesake(event: Event, namesakes: list[Batch], on_conflict: Callable[[Event, Event], None]) -> bool:
+    """Settle an event whose id is taken by one of the same subscription; False where there is none."""
+    for batch in namesakes:
+        index = batch.indexes[event.checked.transaction_id]
+        earlier = batch.events[index]
+        if earlier.checked.external_subscription_id == event.checked.external_subscription_id:
             if _say_the_same(earlier.checked.payload, event.checked.payload):
                 batch.twins.setdefault(index, []).append(event.row)
             else:
                 on_conflict(event, earlier)
-            break
-        else:
-            if target is None:
-                if len(filling) == _OPEN:
-                    yield filling.pop(0)
-                target = Batch()
-                filling.append(target)
-            elif target.size + len(event.checked.payload) > max_bytes:
-                filling.remove(target)
-                yield target
-                target = Batch()
-                filling.append(target)
-            target.add(event)
-            if len(target.events) >= max_count:
-                filling.remove(target)
-                yield target
-    yield from filling
+            return True
+    return False
 
 
 def _say_the_same(payload: bytes, other: bytes) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -42,16 +42,14 @@ class Ledger:
         self._report = report
         self._log = log
 
-    def accept(self, batch: Batch, indexes: Iterable[int]) -> None:
+    def accept(self, batch: Batch, indexes: Sequence[int]) -> None:
         """Give these events of a batch the outcome accepted; their twins are duplicates."""
-        for index in indexes:
-            self.tally.accepted += 1
-            self.tally.duplicate += len(batch.twins.get(index, ()))
+        self.tally.accepted += len(indexes)
+        self.tally.duplicate += batch.count_twins(indexes)
 
-    def duplicate(self, batch: Batch, indexes: Iterable[int]) -> None:
+    def duplicate(self, batch: Batch, indexes: Sequence[int]) -> None:
         """Give these events of a batch, and their twins, the outcome duplicate."""
-        for index in indexes:
-            self.tally.duplicate += 1 + len(batch.twins.get(index, ()))
+        self.tally.duplicate += len(indexes) + batch.count_twins(indexes)
 
     def refuse(self, batch: Batch, index: int, refusal: Refusal) -> None:
         """Reject an event that Lago refused; its twins would be refused for the same reason."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import BinaryIO
 
 from airflow_provider_lago.sources.rows import Row, SourceError, Unreadable
 
 
-def read_csv(stream: BinaryIO, origin: str, position: int) -> Iterator[Row]:
+def read_csv(stream: BinaryIO, origin: str, position: int) -> Generator[Row, None, int]:
     """
     Yield a row for each line below the header; an empty cell is a missing value.
 
@@ -20,6 +20,7 @@ def read_csv(stream: BinaryIO, origin: str, position: int) -> Iterator[Row]:
     :param stream: The open file.
     :param origin: Its name.
     :param position: Number of records before this file.
+    :return: Number of records up to the end of this file.
     :raises SourceError: if the header is empty, or names a column twice or not at all.
     """
     text = _as_text(stream)
@@ -27,14 +28,14 @@ def read_csv(stream: BinaryIO, origin: str, position: int) -> Iterator[Row]:
     try:
         header = _read_header(lines, origin)
         if not header:
-            return
+            return position
         width = len(header)
         while True:
             line = lines.line_num + 1
             try:
                 cells = next(lines)
             except StopIteration:
-                return
+                return position
             except csv.Error as error:
                 position += 1
                 yield Row(position, origin, line, _unreadable(error, line, lines.line_num))

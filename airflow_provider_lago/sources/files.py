@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import BinaryIO
 
 from airflow_provider_lago.sources.csv_lines import check_csv_header, read_csv
 from airflow_provider_lago.sources.json_lines import read_json_lines
 from airflow_provider_lago.sources.rows import NothingFound, Row, SourceError
 
-Reader = Callable[[BinaryIO, str, int], Iterator[Row]]
+Reader = Callable[[BinaryIO, str, int], Generator[Row, None, int]]
 
 _READERS: dict[str, Reader] = {
     ".jsonl": read_json_lines,
@@ -48,9 +48,7 @@ class FileSource:
         for path, reader, size in zip(self.paths, self._readers, self._sizes, strict=True):
             with open(path, "rb", buffering=_BUFFER) as stream:
                 self._open = stream
-                for row in reader(stream, path, position):
-                    position = row.position
-                    yield row
+                position = yield from reader(stream, path, position)
                 self._open = None
             self._done += size
 

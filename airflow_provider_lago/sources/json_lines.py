@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from functools import partial
 from typing import BinaryIO
 
 from airflow_provider_lago.sources.rows import Row, Unreadable
@@ -17,15 +18,16 @@ _KEPT = 2_000
 _BOM = b"\xef\xbb\xbf"
 
 
-def read_json_lines(stream: BinaryIO, origin: str, position: int) -> Iterator[Row]:
+def read_json_lines(stream: BinaryIO, origin: str, position: int) -> Generator[Row, None, int]:
     """
     Yield a row for each line that is not blank; its JSON is left to be decoded where it is checked.
 
     :param stream: The open file.
     :param origin: Its name.
     :param position: Number of records before this file.
+    :return: Number of records up to the end of this file.
     """
-    for number, line in enumerate(iter(lambda: stream.readline(LONGEST_LINE), b""), 1):
+    for number, line in enumerate(iter(partial(stream.readline, LONGEST_LINE), b""), 1):
         text = (line.removeprefix(_BOM) if number == 1 else line).strip()
         if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
             position += 1
@@ -33,6 +35,7 @@ def read_json_lines(stream: BinaryIO, origin: str, position: int) -> Iterator[Ro
         elif text:
             position += 1
             yield Row(position, origin, number, text)
+    return position
 
 
 def _skip_rest(stream: BinaryIO, head: bytes) -> Unreadable:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 
 class SourceError(ValueError):
     """A source that cannot be read at all; the text says what to change."""
@@ -28,7 +30,7 @@ class Unreadable(NamedTuple):
     text: str
 
 
-class Row(NamedTuple):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """
     One record of the source.
 
