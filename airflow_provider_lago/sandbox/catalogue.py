@@ -95,7 +95,7 @@ def update_organization(call: Call, world: World) -> Answer:
 def create_metric(call: Call, world: World) -> Answer:
     """``POST /billable_metrics``."""
     given = call.root("billable_metric")
-    _check_metric(given, world)
+    _check_metric(given)
     if world.store.find("billable_metric", str(given["code"])) is not None:
         raise invalid({"code": ["value_already_exist"]})
     doc = {
@@ -119,7 +119,7 @@ def create_metric(call: Call, world: World) -> Answer:
     return ok({"billable_metric": doc})
 
 
-def _check_metric(given: dict[str, Any], _world: World) -> None:
+def _check_metric(given: dict[str, Any]) -> None:
     errors: dict[str, object] = {}
     aggregation = given.get("aggregation_type")
     if aggregation != "count_agg" and not given.get("field_name"):
@@ -146,7 +146,7 @@ def update_metric(call: Call, world: World) -> Answer:
     given = call.root("billable_metric")
     changeable = ("name", "description", "rounding_function", "rounding_precision", "expression", "field_name")
     changed = {**doc, **{name: given[name] for name in changeable if name in given}}
-    _check_metric(changed, world)
+    _check_metric(changed)
     world.store.save(changed)
     world.load_expressions()
     return ok({"billable_metric": changed})

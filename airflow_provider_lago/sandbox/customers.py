@@ -6,9 +6,10 @@ import re
 import uuid
 from typing import Any
 
-from airflow_provider_lago.sandbox.answers import Answer, crash, invalid, missing_param, not_found, ok
+from airflow_provider_lago.sandbox.answers import Answer, invalid, missing_param, not_found, ok
 from airflow_provider_lago.sandbox.call import Call, texts
 from airflow_provider_lago.sandbox.codes import COUNTRIES, CURRENCIES, LOCALES
+from airflow_provider_lago.sandbox.lifecycle import end
 from airflow_provider_lago.sandbox.pages import cut, meta
 from airflow_provider_lago.sandbox.store import Doc
 from airflow_provider_lago.sandbox.times import iso
@@ -85,7 +86,8 @@ def upsert_customer(call: Call, world: World) -> Answer:
 
 def new_customer(world: World, external_id: str) -> Doc:
     """A bare customer, as a subscription for an unknown one creates it too."""
-    number = world.store.count("customer", ever=True) + 1
+    last = world.store.newest("customer")
+    number = 1 if last is None else int(last["sequential_id"]) + 1
     now = iso(world.now())
     return world.store.add(
         "customer",
@@ -295,8 +297,6 @@ def _carries(doc: Doc, wanted: dict[str, Any]) -> bool:
 
 def delete_customer(call: Call, world: World) -> Answer:
     """``DELETE /customers/{external_id}``: its subscriptions end with it."""
-    from airflow_provider_lago.sandbox.subscriptions import end
-
     with world.store.transaction():
         doc = must_find(world, call.ids[0])
         doc["updated_at"] = iso(world.now())
@@ -310,6 +310,4 @@ def delete_customer(call: Call, world: World) -> Answer:
 
 def find_or_create(world: World, external_id: str) -> Doc:
     """A subscription for an unknown customer creates a bare one: a typo makes a ghost."""
-    if not external_id:
-        raise crash()
     return world.store.find("customer", external_id) or new_customer(world, external_id)

@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS documents (
     body BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS documents_by_key ON documents (kind, key);
+CREATE INDEX IF NOT EXISTS documents_by_age ON documents (kind, seq);
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 # The unique index of Lago's Postgres schema; NULL subscriptions are distinct in it, here as there.
@@ -235,9 +236,18 @@ class Store:
             ).fetchall()
         return [msgspec.json.decode(body) for (body,) in rows]
 
-    def count(self, kind: str, *, ever: bool = False) -> int:
-        """How many documents of a kind there are, or ever were."""
-        hidden = "" if ever else " AND deleted = 0"
+    def newest(self, kind: str) -> Doc | None:
+        """The document of a kind that was added last, hidden ones too."""
         with self._lock:
-            found = self._db.execute(f"SELECT count(*) FROM documents WHERE kind = ?{hidden}", (kind,)).fetchone()
+            row = self._db.execute(
+                "SELECT body FROM documents WHERE kind = ? ORDER BY seq DESC LIMIT 1", (kind,)
+            ).fetchone()
+        return None if row is None else msgspec.json.decode(row[0])
+
+    def count(self, kind: str) -> int:
+        """How many documents of a kind there are."""
+        with self._lock:
+            found = self._db.execute(
+                "SELECT count(*) FROM documents WHERE kind = ? AND deleted = 0", (kind,)
+            ).fetchone()
         return int(found[0])

@@ -7,6 +7,7 @@ from typing import Any
 from airflow_provider_lago.sandbox import customers
 from airflow_provider_lago.sandbox.answers import Answer, forbidden, invalid, not_found, ok
 from airflow_provider_lago.sandbox.call import Call
+from airflow_provider_lago.sandbox.lifecycle import cancel_next, end
 from airflow_provider_lago.sandbox.periods import yearly_amount
 from airflow_provider_lago.sandbox.store import Doc
 from airflow_provider_lago.sandbox.subscription_views import GET, PUT, deleted, serialized
@@ -91,7 +92,7 @@ def _settle(given: dict[str, Any], customer: Doc, plan: Doc, world: World) -> Do
     now_paid = world.store.get("plan", current["plan_id"])
     if now_paid is None or _yearly(plan) >= _yearly(now_paid):
         return _upgrade(given, current, customer, plan, world)
-    _cancel_next(current, world)
+    cancel_next(current, world)
     follower = _new(given, customer, plan, world, started_at=None, start=current["subscription_at"])
     follower["previous_id"] = current["lago_id"]
     follower = world.store.add("subscription", external_id, follower)
@@ -147,28 +148,6 @@ def _upgrade(given: dict[str, Any], current: Doc, customer: Doc, plan: Doc, worl
     current["next_id"] = doc["lago_id"]
     world.store.save(current)
     return doc
-
-
-def _cancel_next(current: Doc, world: World) -> None:
-    follower = world.store.get("subscription", current["next_id"]) if current["next_id"] else None
-    if follower is not None and follower["status"] == "pending":
-        follower.update(status="canceled", canceled_at=world.now())
-        world.store.save(follower)
-        current["next_id"] = None
-
-
-def end(doc: Doc, world: World) -> None:
-    """Terminate an active subscription, cancel a pending one; leave others."""
-    if doc["status"] == "active":
-        _cancel_next(doc, world)
-        doc.update(status="terminated", terminated_at=world.now())
-    elif doc["status"] == "pending":
-        doc.update(status="canceled", canceled_at=world.now())
-        previous = world.store.get("subscription", doc["previous_id"]) if doc["previous_id"] else None
-        if previous is not None:
-            previous["next_id"] = None
-            world.store.save(previous)
-    world.store.save(doc)
 
 
 def _newest(world: World, external_id: str, status: object) -> Doc:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from airflow_provider_lago.sandbox.expressions import InvalidExpression, Node, parse
+from airflow_provider_lago.sandbox.expressions import Node, parse
 from airflow_provider_lago.sandbox.store import Store
 from airflow_provider_lago.sandbox.times import Clock, instant
 
@@ -51,10 +51,8 @@ class World:
 
     def load_expressions(self) -> None:
         """Compile the metrics' expressions again, after a metric changed."""
-        self.expressions = {}
-        for metric in self.store.all("billable_metric"):
-            if metric["expression"] and metric["field_name"]:
-                try:
-                    self.expressions[metric["code"]] = (metric["field_name"], parse(metric["expression"]))
-                except InvalidExpression:
-                    continue
+        self.expressions = {
+            metric["code"]: (metric["field_name"], parse(metric["expression"]))
+            for metric in self.store.all("billable_metric")
+            if metric["expression"] and metric["field_name"]
+        }

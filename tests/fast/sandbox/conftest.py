@@ -60,11 +60,6 @@ class Client:
         return self.post("/events/batch", {"events": list(items)})
 
 
-def event(transaction_id: str, **fields: Any) -> dict[str, Any]:
-    given = {"code": "calls", "external_subscription_id": "s1", "timestamp": 1700000000}
-    return {"transaction_id": transaction_id, **given, **fields}
-
-
 @pytest.fixture(scope="session")
 def servers() -> Iterator[dict[str, Sandbox]]:
     with Sandbox() as postgres, Sandbox(store="clickhouse") as clickhouse:

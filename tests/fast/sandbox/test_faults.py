@@ -117,14 +117,14 @@ def test_a_poison_record_spoils_every_batch_it_is_in(sandbox):
 
 
 def test_slow_answers_do_not_hold_up_others(sandbox):
-    sandbox.fault("slow", seconds=0.4, contains='"slow"')
+    sandbox.fault("slow", seconds=1.0, contains='"slow"')
     started = time.monotonic()
     waiting = threading.Thread(target=send, args=(sandbox, "slow"))
     waiting.start()
     assert send(sandbox, "quick").status_code == 200
-    assert time.monotonic() - started < 0.35
+    assert time.monotonic() - started < 0.9
     waiting.join()
-    assert time.monotonic() - started >= 0.4
+    assert time.monotonic() - started >= 1.0
     assert sandbox.count() == 2
 
 

@@ -135,7 +135,7 @@ def test_latency_delays_each_answer_but_not_the_others(sandbox):
         with ThreadPoolExecutor(8) as pool:
             statuses = list(pool.map(lambda n: post(connection, str(n)).status_code, range(8)))
         assert statuses == [200] * 8
-        assert 0.2 <= time.monotonic() - started < 1.0
+        assert 0.2 <= time.monotonic() - started < 1.5
         assert sandbox.state()["max_in_flight"] > 1
     finally:
         sandbox.latency = 0.0
