@@ -1,24 +1,17 @@
-"""
-One delivery: records in, outcomes out.
-
-The event loop runs in a thread of its own, and the task's thread waits for it. What Airflow does to a task - a timeout
-or a termination raised by a signal handler, a look-up in the state store - happens in the task's thread, where it can
-neither be swallowed by a callback of the loop nor block it.
-"""
+"""One delivery: records in, outcomes out."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_lago.delivery.batching import Batch
 from airflow_provider_lago.delivery.ledger import Ledger, Log
+from airflow_provider_lago.delivery.loop_thread import LoopThread
 from airflow_provider_lago.delivery.plan import Plan
 from airflow_provider_lago.delivery.report import NoReport, Report
 from airflow_provider_lago.delivery.sending import Halt, Sender
@@ -28,9 +21,6 @@ from airflow_provider_lago.sources.rows import SourceError
 
 #: Seconds between two lines of progress in the log.
 _PROGRESS_EVERY = 5.0
-
-#: Seconds that the loop is given to close its connections when the task is ended.
-_CLOSING_TIME = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,37 +61,36 @@ class Delivery:
         self._log: Log = log or logging.getLogger(__name__)
         self._ledger = Ledger(self.tally, report or NoReport(), self._log)
         self._started = time.monotonic()
+        self._loop: LoopThread[Halt | None] | None = None
 
     def run(self) -> Result:
         """
         Deliver all records, or as many as can be until nothing more can be delivered.
 
         :raises ValueError: if the shaping is wrong.
+        :raises Stopped: if :meth:`stop` ended it.
         :raises UnbalancedError: if the counts do not add up.
         """
         feed = self.plan.batches(self._ledger)
-        loop = _LoopThread(lambda: self._deliver(feed))
-        loop.start()
-        try:
-            while not loop.done.wait(_PROGRESS_EVERY):
-                self._log_progress()
-        except BaseException:
-            loop.cancel()
-            loop.join(_CLOSING_TIME)
-            raise
-        halt = loop.result()
+        self._loop = LoopThread(lambda: self._deliver(feed))
+        halt = self._loop.run(self._log_progress, every=_PROGRESS_EVERY)
         if halt is None:
             self.tally.check()
         return Result(self.tally, time.monotonic() - self._started, halt)
 
+    def stop(self) -> None:
+        """End the delivery early; :meth:`run` then raises. Safe in a signal handler, and at any time."""
+        if self._loop is not None:
+            self._loop.stop()
+
     async def _deliver(self, feed: Iterator[Batch]) -> Halt | None:
         plan = self.plan
-        turnstile = _Turnstile(feed, blocking=plan.source.blocking)
+        turnstile = _Turnstile(feed)
         async with Transport(plan.settings, plan.user_agent, plan.concurrency) as transport:
             sender = Sender(plan, transport, self._ledger)
 
             async def work() -> None:
-                while sender.halt is None and (batch := await turnstile.next()) is not None:
+                while sender.halt is None and (batch := turnstile.next()) is not None:
                     await sender.deliver(batch)
 
             async with asyncio.TaskGroup() as workers:
@@ -144,68 +133,16 @@ def _halt_of(fault: Exception | None) -> Halt | None:
 class _Turnstile:
     """Hands batches from one iterator to several coroutines; ends at a fault of the source, and keeps it."""
 
-    def __init__(self, feed: Iterator[Batch], *, blocking: bool) -> None:
+    def __init__(self, feed: Iterator[Batch]) -> None:
         self._feed = feed
-        self._blocking = blocking
-        self._lock = asyncio.Lock()
         self.fault: Exception | None = None
 
-    async def next(self) -> Batch | None:
+    def next(self) -> Batch | None:
         """Return the next batch, or None at the end."""
-        async with self._lock:
-            if self.fault is not None:
-                return None
-            try:
-                if self._blocking:
-                    return await asyncio.to_thread(next, self._feed, None)
-                return next(self._feed, None)
-            except Exception as error:  # noqa: BLE001 - raised again once what is in flight is settled
-                self.fault = error
-                return None
-
-
-class _LoopThread:
-    """An event loop in a thread of its own, with the caller's context variables."""
-
-    def __init__(self, main: Callable[[], Any]) -> None:
-        self.done = threading.Event()
-        self._main = main
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[Any] | None = None
-        self._value: Any = None
-        self._error: BaseException | None = None
-        context = contextvars.copy_context()
-        self._thread = threading.Thread(target=context.run, args=(self._run,), name="lago-delivery", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def cancel(self) -> None:
-        """Ask the coroutine to end."""
-        if self._loop is not None and self._task is not None and not self.done.is_set():
-            self._loop.call_soon_threadsafe(self._task.cancel)
-
-    def join(self, seconds: float) -> None:
-        self._thread.join(seconds)
-
-    def result(self) -> Any:
-        """Return what the coroutine returned, or raise what it raised."""
-        self._thread.join()
-        if isinstance(self._error, BaseExceptionGroup) and len(self._error.exceptions) == 1:
-            raise self._error.exceptions[0]
-        if self._error is not None:
-            raise self._error
-        return self._value
-
-    def _run(self) -> None:
+        if self.fault is not None:
+            return None
         try:
-            self._value = asyncio.run(self._keep_task())
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
-            self._error = error
-        finally:
-            self.done.set()
-
-    async def _keep_task(self) -> Any:
-        self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
-        return await self._main()
+            return next(self._feed, None)
+        except Exception as error:  # noqa: BLE001 - raised again once what is in flight is settled
+            self.fault = error
+            return None

@@ -31,7 +31,7 @@ from airflow_provider_lago.sources.values import ValueSource
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_lago.delivery.delivery import Result
+    from airflow_provider_lago.delivery.delivery import Delivery, Result
     from airflow_provider_lago.delivery.tally import Tally
     from airflow_provider_lago.hooks.lago import LagoHook
 
@@ -164,6 +164,8 @@ class LagoIngestEventsOperator(BaseOperator):
         self.preview = dry_run  # BaseOperator has a method of the name dry_run
         self.lago_conn_id = lago_conn_id
 
+    _delivery: Delivery | None = None
+
     @cached_property
     def hook(self) -> LagoHook:
         """The hook of this task's connection."""
@@ -191,6 +193,11 @@ class LagoIngestEventsOperator(BaseOperator):
         result, summary = self._deliver(plan, report)
         self._judge(result, threshold, report)
         return summary
+
+    def on_kill(self) -> None:
+        """End the delivery: on Airflow 3 nothing else does when the task is marked, cleared or terminated."""
+        if self._delivery is not None:
+            self._delivery.stop()
 
     def _plan(self) -> Plan:
         from airflow_provider_lago.hooks.session import user_agent
@@ -265,12 +272,17 @@ class LagoIngestEventsOperator(BaseOperator):
 
     def _deliver(self, plan: Plan, report: Report) -> tuple[Result, dict[str, Any]]:
         from airflow_provider_lago.delivery.delivery import Delivery
+        from airflow_provider_lago.delivery.loop_thread import Stopped
 
-        delivery = Delivery(plan, report, self.log)
+        self._delivery = delivery = Delivery(plan, report, self.log)
         try:
             result = delivery.run()
         except BaseException as error:
             report.finish(delivery.interrupted(f"interrupted by {type(error).__name__}").summary())
+            if isinstance(error, Stopped):
+                raise LagoDeliveryError(
+                    f"Task {self.task_id!r} was ended by Airflow; a retry goes on without doubling anything"
+                ) from None
             raise
         summary = {**result.summary(), "report": report.paths()}
         report.finish(summary)
@@ -297,7 +309,7 @@ class LagoIngestEventsOperator(BaseOperator):
             )
         if not threshold.allows(tally.rejected, tally.read):
             raise LagoRejectedError(
-                f"{self._rejected(tally)}, more than max_rejected={threshold} allows. All others were delivered; "
+                f"{self._rejected(tally)}, more than max_rejected={threshold} allows. All others were delivered, "
                 f"the rejected ones are in {evidence}"
             )
         if tally.duplicate and self.on_duplicate == "fail":

@@ -33,8 +33,6 @@ class FileSource:
         not known.
     """
 
-    blocking = False
-
     def __init__(self, files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> None:
         self.paths = expand(files)
         self._readers = [_reader_of(path) for path in self.paths]

@@ -58,10 +58,6 @@ RECORDS = "records"
 class Source(Protocol):
     """Where the records of a delivery come from. It can be read once."""
 
-    @property
-    def blocking(self) -> bool:
-        """Whether reading may wait for another machine, so that it must not be done in the event loop's thread."""
-
     def rows(self) -> Iterator[Row]:
         """Read the source, one row a record, holding no more than one."""
 

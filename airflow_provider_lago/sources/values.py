@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_lago.sources.rows import RECORDS, Row, SourceError
@@ -24,14 +24,11 @@ class ValueSource:
             records = [records]
         if records is None or isinstance(records, (str, bytes)) or not isinstance(records, Iterable):
             raise SourceError(_explain(records))
-        self._records = records
-        self._size = len(records) if isinstance(records, (list, tuple)) else None
+        # The XComs of mapped tasks ask Airflow for each element when it is read, which the thread that delivers must
+        # not do (Airflow 2.11 would use the main thread's database connection); a slice asks for all at once.
+        self._records = records[:] if isinstance(records, Sequence) else records
+        self._size = len(self._records) if isinstance(self._records, Sequence) else None
         self._read = 0
-
-    @property
-    def blocking(self) -> bool:
-        """A lazy sequence of mapped XComs asks Airflow for each element."""
-        return self._size is None
 
     def rows(self) -> Iterator[Row]:
         """Yield the records in order; an element that is itself a list is what one mapped task returned."""
@@ -49,7 +46,10 @@ class ValueSource:
 
 def _explain(records: Any) -> str:
     if records is None:
-        return "records is None: the task that should return them returned nothing"
+        return (
+            "records is None: the task that should return them returned nothing; a task that yields returns nothing "
+            "either, let it return a list"
+        )
     shown = repr(records)
     shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
     hint = ""

@@ -3,7 +3,6 @@
 import json
 import socket
 import ssl
-import threading
 import time
 from collections import Counter
 
@@ -299,8 +298,6 @@ class TestStopping:
 
     def test_a_source_that_breaks_settles_what_was_read_before_it_did(self, deliver):
         class Breaking:
-            blocking = False
-
             def rows(self):
                 for n, record in enumerate(usage(250), 1):
                     yield Row(n, "records", n, record)
@@ -403,22 +400,6 @@ class TestSource:
         with ScriptedServer(echo) as server:
             run = deliver(server, usage(10), shaping=shaping)
         assert run.counts == (10, 5, 0, 0, 5)
-
-    def test_a_source_that_waits_for_another_machine_is_read_outside_of_the_loop(self, deliver):
-        threads = set()
-
-        class Slow:
-            def __iter__(self):
-                for record in usage(300):
-                    threads.add(threading.current_thread().name)
-                    yield record
-
-        from airflow_provider_lago.sources.values import ValueSource
-
-        with ScriptedServer(echo) as server:
-            run = deliver(server, ValueSource(Slow()))
-        assert run.counts == (300, 300, 0, 0, 0)
-        assert "lago-delivery" not in threads
 
 
 class TestEvidence:

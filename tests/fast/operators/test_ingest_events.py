@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 import socket
 from pathlib import Path
 from types import SimpleNamespace
@@ -150,6 +151,26 @@ class TestReport:
         saved = json.loads((tmp_path / "summary.json").read_text())
         assert saved["halted"] == "interrupted by Killed"
         assert saved["unsettled"] > 0
+
+
+    def test_on_kill_ends_a_delivery_and_leaves_its_counts(self, tmp_path, monkeypatch):
+        """Airflow 3 calls on_kill in its handler of SIGTERM and does nothing else."""
+        with ScriptedServer(lambda request: Reply(200, b"", delay=20)) as server:
+            monkeypatch.setenv(
+                "AIRFLOW_CONN_LAGO_DEFAULT", json.dumps({"conn_type": "lago", "host": server.url, "password": KEY})
+            )
+            task = operator(records=usage(500), report_path=tmp_path)
+            before = signal.signal(signal.SIGALRM, lambda *_: task.on_kill())
+            signal.setitimer(signal.ITIMER_REAL, 0.5)
+            try:
+                with pytest.raises(LagoDeliveryError, match="ended by Airflow") as caught:
+                    task.execute(context())
+            finally:
+                signal.signal(signal.SIGALRM, before)
+        assert not isinstance(caught.value, AirflowFailException)
+        saved = json.loads((tmp_path / "summary.json").read_text())
+        assert (saved["halted"], saved["unsettled"]) == ("interrupted by Stopped", 500)
+        task.on_kill()
 
 
 class TestThreshold:

@@ -1,17 +1,24 @@
+from collections.abc import Sequence
+
 import pytest
 
 from airflow_provider_lago.sources.rows import SourceError
 from airflow_provider_lago.sources.values import ValueSource
 
 
-class Lazy:
-    """Like the XComs of mapped tasks: elements are fetched one by one, and it is no list."""
+class Lazy(Sequence):
+    """Like the XComs of mapped tasks: each element costs a call to Airflow, and so does a slice."""
 
     def __init__(self, *elements):
         self.elements = elements
+        self.calls = 0
 
-    def __iter__(self):
-        return iter(self.elements)
+    def __len__(self):
+        return len(self.elements)
+
+    def __getitem__(self, key):
+        self.calls += 1
+        return list(self.elements[key]) if isinstance(key, slice) else self.elements[key]
 
 
 def records(value):
@@ -29,9 +36,11 @@ def test_a_list_is_its_elements_and_their_place_is_said_in_words():
 
 
 def test_the_lists_of_mapped_tasks_are_joined():
-    source = ValueSource(Lazy([{"a": 1}, {"a": 2}], [], [{"a": 3}]))
+    mapped = Lazy([{"a": 1}, {"a": 2}], [], [{"a": 3}])
+    source = ValueSource(mapped)
+    assert mapped.calls == 1
     assert [row.data["a"] for row in source.rows()] == [1, 2, 3]
-    assert source.blocking
+    assert mapped.calls == 1
 
 
 def test_mapped_tasks_that_return_one_dict_each_are_joined():
