@@ -248,6 +248,13 @@ def bundle(authority, tmp_path):
     return str(file)
 
 
+@pytest.fixture
+def other(tmp_path):
+    file = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(str(file))
+    return str(file)
+
+
 class TestTls:
     def test_a_trusted_private_ca_works(self, hook_for, tls, bundle):
         with ScriptedServer(lambda request: OK, tls) as server:
@@ -263,11 +270,14 @@ class TestTls:
         assert server.requests == []
         assert not any("try " in line for line in logged)
 
-    def test_another_ca_than_the_bundles_fails(self, hook_for, tls, tmp_path):
-        file = tmp_path / "other.pem"
-        trustme.CA().cert_pem.write_to_path(str(file))
+    def test_another_ca_than_the_bundles_fails(self, hook_for, tls, other):
         with ScriptedServer(lambda request: OK, tls) as server:
-            assert type(failed(hook_for(server, extra={"ca_bundle": str(file)}))) is LagoFatalApiError
+            assert type(failed(hook_for(server, extra={"ca_bundle": other}))) is LagoFatalApiError
+
+    def test_the_connections_bundle_wins_over_the_environments(self, hook_for, tls, bundle, other, monkeypatch):
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", other)
+        with ScriptedServer(lambda request: OK, tls) as server:
+            assert hook_for(server, extra={"ca_bundle": bundle}).get("customers") == {"ok": True}
 
     def test_a_certificate_for_another_name_fails(self, hook_for, authority, bundle):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -278,8 +288,8 @@ class TestTls:
         assert "certificate" in str(error)
 
     @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
-    def test_checking_can_be_switched_off_even_against_the_environment(self, hook_for, tls, monkeypatch, bundle):
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", bundle)
+    def test_checking_can_be_switched_off_even_against_the_environment(self, hook_for, tls, monkeypatch, other):
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", other)
         with ScriptedServer(lambda request: OK, tls) as server:
             hook = hook_for(server, extra={"verify_tls": False})
             assert hook.settings.verify is False
@@ -340,6 +350,14 @@ class TestProxies:
                 monkeypatch.setenv("http_proxy", value)
                 assert hook_for("http://lago.internal:3000").get("customers") == {"ok": True}
         assert len(proxy.requests) == 2
+
+    def test_the_connections_proxy_wins_over_the_environments(self, hook_for, monkeypatch):
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port()}")
+        monkeypatch.setenv("no_proxy", "lago.internal")
+        with ScriptedServer(lambda request: OK) as proxy:
+            hook = hook_for("http://lago.internal:3000", extra={"proxy": proxy.url})
+            assert hook.get("customers") == {"ok": True}
+        assert len(proxy.requests) == 1
 
     def test_no_proxy_is_obeyed(self, hook_for, monkeypatch):
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port()}")
