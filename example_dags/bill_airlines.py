@@ -21,11 +21,11 @@ import csv
 import importlib.util
 import io
 import logging
+import operator
 import os
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,17 @@ METRIC = "flown_miles"
 PLAN = "new_york_2013"
 TIMEZONE = "America/New_York"
 
+# Column of the export -> column of the data.
+COLUMNS = {
+    "airline": "carrier",
+    "flight": "flight",
+    "tail": "tailnum",
+    "from": "origin",
+    "to": "dest",
+    "air_minutes": "air_time",
+    "distance_miles": "distance",
+}
+
 log = logging.getLogger(__name__)
 
 
@@ -52,20 +63,15 @@ def data_folder() -> Path:
     return Path(found.submodule_search_locations[0]) / "data"
 
 
-def read_flights() -> Iterator[dict[str, str]]:
-    """Read the published rows; ``NA`` stands for what is not known."""
-    with (
-        zipfile.ZipFile(data_folder() / "flights.csv.zip") as archive,
-        archive.open("flights.csv") as stream,
-    ):
-        yield from csv.DictReader(io.TextIOWrapper(stream, encoding="utf-8", newline=""))
+def airline_names() -> dict[str, str]:
+    """Read the airlines' names by code."""
+    with (data_folder() / "airlines.csv").open(newline="", encoding="utf-8") as stream:
+        return {row["carrier"]: row["name"] for row in csv.DictReader(stream)}
 
 
 @task
 def prepare() -> None:
     """Create what is missing in Lago: a metric, a plan, and a customer with a subscription for each airline."""
-    with (data_folder() / "airlines.csv").open(newline="", encoding="utf-8") as stream:
-        airlines = {row["carrier"]: row["name"] for row in csv.DictReader(stream)}
     with LagoHook() as hook:
         metrics = {metric["code"]: metric for metric in hook.paginate("billable_metrics")}
         if METRIC not in metrics:
@@ -89,7 +95,7 @@ def prepare() -> None:
             hook.post("plans", json={"plan": plan})
         customers = {customer["external_id"] for customer in hook.paginate("customers")}
         subscriptions = {held["external_id"] for held in hook.paginate("subscriptions")}
-        for code, name in airlines.items():
+        for code, name in airline_names().items():
             if code not in customers:
                 hook.post("customers", json={"customer": {"external_id": code, "name": name, "currency": "USD"}})
             if code not in subscriptions:
@@ -103,40 +109,37 @@ def prepare() -> None:
 
 
 @task
-def export(folder: str) -> str:
+def export(folder: str) -> None:
     """Write the flights as a raw export, with all their holes."""
     path = Path(folder) / "flights.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as stream:
+    with (
+        zipfile.ZipFile(data_folder() / "flights.csv.zip") as archive,
+        archive.open("flights.csv") as packed,
+        path.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        flights = csv.reader(io.TextIOWrapper(packed, encoding="utf-8", newline=""))
+        names = ("year", "month", "day", "sched_dep_time", *COLUMNS.values())
+        columns = operator.itemgetter(*map(next(flights).index, names))
         writer = csv.writer(stream)
-        writer.writerow(["airline", "flight", "tail", "from", "to", "scheduled", "air_minutes", "distance_miles"])
-        for row in read_flights():
-            day = f"{row['year']}-{int(row['month']):02}-{int(row['day']):02}"
-            clock = f"{row['sched_dep_time']:0>4}"
-            line = [
-                row["carrier"],
-                row["flight"],
-                row["tailnum"],
-                row["origin"],
-                row["dest"],
-                f"{day} {clock[:2]}:{clock[2:]}",
-                row["air_time"],
-                row["distance"],
-            ]
-            writer.writerow("" if cell == "NA" else cell for cell in line)
-    return str(path)
+        writer.writerow((*COLUMNS, "scheduled"))
+        for flight in flights:
+            year, month, day, clock, *cells = columns(flight)
+            scheduled = f"{year}-{month:0>2}-{day:0>2} {clock[:-2]:0>2}:{clock[-2:]}"
+            # The data writes NA for what is not known, an export leaves it out.
+            writer.writerow((*("" if cell == "NA" else cell for cell in cells), scheduled))
 
 
 @task
 def reconcile(folder: str) -> None:
     """Compare the file with what Lago says it holds, airline by airline; fail if they differ."""
     with LagoHook() as hook:
-        held = {code: held_by_lago(hook, code) for code in sorted(airlines_of(folder))}
-    begin, end = next((usage["begin"], usage["end"]) for usage in held.values())
+        held = {code: held_by_lago(hook, code) for code in airline_names()}
+    begin, end = held["UA"]["begin"], held["UA"]["end"]
     flown = flown_in_file(folder, begin, end)
-    lines = as_table(flown, held, begin, end)
-    (Path(folder) / "reconciliation.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    log.info("What the file says and what Lago holds:\n%s", "\n".join(lines))
+    table = as_table(flown, held, begin, end)
+    (Path(folder) / "reconciliation.txt").write_text(table, encoding="utf-8")
+    log.info("What the file says and what Lago holds:\n%s", table)
     wrong = [
         code
         for code, usage in held.items()
@@ -163,39 +166,30 @@ def held_by_lago(hook: LagoHook, airline: str) -> dict[str, Any]:
     }
 
 
-def read_export(folder: str) -> Iterator[dict[str, str]]:
-    """Read the file that was delivered."""
-    with (Path(folder) / "flights.csv").open(newline="", encoding="utf-8") as stream:
-        yield from csv.DictReader(stream)
-
-
-def airlines_of(folder: str) -> set[str]:
-    """List the airlines in the file."""
-    return {row["airline"] for row in read_export(folder)}
-
-
 def flown_in_file(folder: str, begin: datetime, end: datetime) -> Counter[tuple[str, str]]:
     """Count the file by airline: flights, those flown, and those flown in Lago's billing period, with their miles."""
     count: Counter[tuple[str, str]] = Counter()
     zone = ZoneInfo(TIMEZONE)
-    for row in read_export(folder):
-        airline = row["airline"]
-        count["flights", airline] += 1
-        if not row["air_minutes"]:
-            continue
-        count["flown", airline] += 1
-        if begin <= datetime.fromisoformat(row["scheduled"]).replace(tzinfo=zone) <= end:
-            count["counted", airline] += 1
-            count["miles", airline] += int(row["distance_miles"])
+    first, last = (f"{moment.astimezone(zone):%Y-%m-%d %H:%M}" for moment in (begin, end))
+    with (Path(folder) / "flights.csv").open(newline="", encoding="utf-8") as stream:
+        lines = csv.reader(stream)
+        columns = operator.itemgetter(
+            *map(next(lines).index, ("airline", "air_minutes", "distance_miles", "scheduled"))
+        )
+        for airline, minutes, miles, scheduled in map(columns, lines):
+            count["flights", airline] += 1
+            if minutes:
+                count["flown", airline] += 1
+                if first <= scheduled <= last:
+                    count["counted", airline] += 1
+                    count["miles", airline] += int(miles)
     return count
 
 
-def as_table(
-    flown: Counter[tuple[str, str]], held: dict[str, dict[str, Any]], begin: datetime, end: datetime
-) -> list[str]:
+def as_table(flown: Counter[tuple[str, str]], held: dict[str, dict[str, Any]], begin: datetime, end: datetime) -> str:
     """Lay out the comparison for a person."""
     heads = ("airline", "flights", "flown", "events in Lago", "miles flown", "miles in Lago", "billed USD")
-    rows = [
+    rows: list[tuple[Any, ...]] = [
         (
             code,
             flown["flights", code],
@@ -205,16 +199,16 @@ def as_table(
             usage["miles"],
             usage["dollars"],
         )
-        for code, usage in held.items()
+        for code, usage in sorted(held.items())
     ]
-    total: list[Any] = ["all", *(sum(column) for column in list(zip(*rows, strict=True))[1:])]
-    late = sum(flown["flown", code] - flown["counted", code] for code in held)
-    return [
-        "  ".join(f"{head:>14}" for head in heads),
-        *("  ".join(f"{_text(cell):>14}" for cell in row) for row in (*rows, total)),
-        f"Miles are those of Lago's billing period, {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC; "
-        f"{late:,} flown flights left outside of it.",
-    ]
+    rows.append(("all", *(sum(row[column] for row in rows) for column in range(1, len(heads)))))
+    lines = ["  ".join(f"{_text(cell):>14}" for cell in row) for row in (heads, *rows)]
+    outside = sum(flown["flown", code] - flown["counted", code] for code in held)
+    lines.append(
+        f"Miles and USD are those of Lago's billing period, {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC; "
+        f"{outside:,} of the flown flights left outside of it."
+    )
+    return "\n".join(lines) + "\n"
 
 
 def _text(cell: Any) -> str:

@@ -1,0 +1,44 @@
+# Everything runs in a virtual environment inside the project. Needs only make and Python 3.11 or newer.
+
+PYTHON ?= python3
+VENV ?= .venv
+AIRFLOW ?= 3.3.*
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo ui test lint format clean
+
+help:  ## show this help
+	@echo "make <target>, with PYTHON=$(PYTHON) AIRFLOW=$(AIRFLOW) VENV=$(VENV)"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1@\2/p' $(MAKEFILE_LIST) | while IFS=@ read -r name text; do printf '  %-8s %s\n' $$name "$$text"; done
+
+setup: $(INSTALLED)  ## make the virtual environment
+
+$(INSTALLED): pyproject.toml scripts/install.sh
+	@scripts/install.sh "$(PYTHON)" "$(VENV)" "$(AIRFLOW)"
+
+demo: $(INSTALLED)  ## bill 16 airlines for a year of real flights, twice, against the sandbox
+	@$(BIN)/python scripts/demo.py
+
+ui: $(INSTALLED)  ## Airflow with its web interface, the examples and the sandbox; Ctrl-C ends all
+	@$(BIN)/python scripts/ui.py
+
+test: $(INSTALLED)  ## all tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(INSTALLED)  ## style, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)  ## mend style where it can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove what was made here
+	rm -rf .venv .venv-2.11 .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
