@@ -119,15 +119,6 @@ def describe_details(details: Any, limit: int = 300) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def is_lago_404(answer: Answer) -> bool:
-    """
-    Tell a 404 for a URL that Lago does not have from one for an object that it does not hold.
-
-    ``resource_not_found`` is rendered without authentication for any unknown route: wrong base URL or old server.
-    """
-    return read_error(answer).code == "resource_not_found"
-
-
 def _describe_foreign(answer: Answer) -> str:
     if not answer.body:
         return f"HTTP {answer.status} with an empty body"

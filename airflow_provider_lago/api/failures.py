@@ -97,7 +97,8 @@ def read_failure(error: BaseException, *, origin: str, conn_id: str, otherwise: 
     """
     causes = list(causes_of(error))
     for found in causes:
-        if isinstance(found, ssl.SSLCertVerificationError):
+        # aiohttp's own error is of this class too, but wraps the one that has the details.
+        if isinstance(found, ssl.SSLCertVerificationError) and hasattr(found, "verify_message"):
             return _certificate(found, origin, conn_id)
     for found in causes:
         if isinstance(found, ssl.SSLError):

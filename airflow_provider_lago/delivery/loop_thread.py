@@ -3,7 +3,8 @@ An event loop in a thread of its own, while the task's thread waits for it.
 
 Airflow ends a task by an exception raised in a signal handler, which runs in the main thread between any two byte
 codes. With the loop in that thread, the exception now and then lands in a callback, where asyncio logs it and goes on:
-the timeout is lost, and the task succeeds late. So the main thread does nothing but wait, where an exception goes straight up.
+the timeout is lost, and the task succeeds late. So the main thread does nothing but wait, where an exception goes
+straight up.
 """
 
 from __future__ import annotations

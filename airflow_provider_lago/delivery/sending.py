@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from airflow_provider_lago.api.answers import Answer
+from airflow_provider_lago.api.failures import Failure
 from airflow_provider_lago.api.retry import wait_after_429
 from airflow_provider_lago.delivery.batching import Batch
 from airflow_provider_lago.delivery.ledger import Ledger
@@ -24,7 +25,7 @@ from airflow_provider_lago.delivery.settling import (
     Verdict,
     settle,
 )
-from airflow_provider_lago.delivery.transport import NoAnswer, Transport
+from airflow_provider_lago.delivery.transport import Transport
 
 #: Tries of a request that the server fails with a 500 while it takes others: then the events are looked at one half
 #: after the other, to find the one that it cannot take.
@@ -123,12 +124,12 @@ class Sender:
                 self._stop(Halt(verdict.why, final=True))
         return []
 
-    def _judge(self, answer: Answer | NoAnswer, size: int) -> Verdict:
+    def _judge(self, answer: Answer | Failure, size: int) -> Verdict:
         if isinstance(answer, Answer):
-            return settle(answer, size, single=self._plan.single)
-        if answer.hopeless:
-            return Stop(f"{answer.why}: set ca_bundle in the connection if the server has a certificate of your own CA")
-        return TryLater(answer.why, stored=answer.executed)
+            return settle(answer, size, conn_id=self._plan.settings.conn_id, single=self._plan.single)
+        if answer.lasts:
+            return Stop(answer.message)
+        return TryLater(answer.message, stored=not answer.never_arrived)
 
     def _sort(self, batch: Batch, part: _Part, verdict: Sorted) -> list[_Part]:
         named = {part.indexes[at] for at in (*verdict.duplicates, *verdict.rejected)}

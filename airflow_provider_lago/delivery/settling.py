@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_lago.api.answers import Answer, LagoError, describe_details, is_lago_404, read_error
+from airflow_provider_lago.api.advice import describe
+from airflow_provider_lago.api.answers import Answer, LagoError, describe_details, read_error
 from airflow_provider_lago.api.retry import UNAVAILABLE
 
 _DUPLICATE = {"transaction_id": ["value_already_exist"]}
@@ -104,12 +105,13 @@ _read_echo = msgspec.json.Decoder(_Echo).decode
 _read_single_echo = msgspec.json.Decoder(_SingleEcho).decode
 
 
-def settle(answer: Answer, size: int, *, single: bool = False) -> Verdict:
+def settle(answer: Answer, size: int, *, conn_id: str, single: bool = False) -> Verdict:
     """
     Return what an answer to an ingestion request means.
 
     :param answer: The answer.
     :param size: Number of events in the request.
+    :param conn_id: Id of the Airflow connection, for messages.
     :param single: Whether it was ``POST /events`` (one event) and not ``/events/batch``.
     """
     status = answer.status
@@ -130,9 +132,7 @@ def settle(answer: Answer, size: int, *, single: bool = False) -> Verdict:
         return Opaque(Refusal("server error (HTTP 500)", "500"), settled=False)
     if status in UNAVAILABLE or status == 408:
         return TryLater(error.message, stored=True)
-    if 300 <= status < 400:
-        return Stop(_redirected(answer))
-    return Stop(_forbidden(answer, error))
+    return Stop(describe(answer, conn_id))
 
 
 def _settle_success(answer: Answer, size: int, single: bool) -> Verdict:
@@ -187,22 +187,3 @@ def _sort(named: Mapping[int, Any]) -> Sorted:
 
 def _opaque_422(error: LagoError) -> Refusal:
     return Refusal(error.message, error.code or "422")
-
-
-def _redirected(answer: Answer) -> str:
-    target = answer.headers.get("location", "nowhere").split("?")[0]
-    return (
-        f"the server redirects (HTTP {answer.status}) to {target!r}; redirects are not followed, so that the API key "
-        "goes nowhere else: put the final address into the connection's host"
-    )
-
-
-def _forbidden(answer: Answer, error: LagoError) -> str:
-    if answer.status == 401:
-        return "Lago does not know the API key (HTTP 401): check the connection's password; keys expire and are rotated"
-    if answer.status == 403:
-        right = error.code or "no code"
-        return f"the API key may not send events (HTTP 403, {right}): give the key write permission for events in Lago"
-    if answer.status == 404 and is_lago_404(answer):
-        return "this server has no such endpoint (HTTP 404, resource_not_found): check the connection's host"
-    return f"unexpected answer: {error.message} (HTTP {answer.status}): check the connection's host"

@@ -4,32 +4,18 @@ from __future__ import annotations
 
 import os
 import ssl
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import aiohttp
 import certifi
 
 from airflow_provider_lago.api.answers import Answer
+from airflow_provider_lago.api.failures import Cause, Failure, read_failure
 
 if TYPE_CHECKING:
     from airflow_provider_lago.api.connection import ConnectionSettings
-
-
-@dataclass(frozen=True, slots=True)
-class NoAnswer:
-    """
-    A request without an answer.
-
-    :param why: What happened.
-    :param executed: Whether the server may have acted on the request: not if the connection never came about.
-    :param hopeless: Whether trying again cannot help: the server's certificate is not trusted.
-    """
-
-    why: str
-    executed: bool
-    hopeless: bool = False
 
 
 class Transport:
@@ -78,21 +64,33 @@ class Transport:
         if self._session is not None:
             await self._session.close()
 
-    async def post(self, url: str, body: bytes) -> Answer | NoAnswer:
+    async def post(self, url: str, body: bytes) -> Answer | Failure:
         """Send a body and return what came back; never raises for what happens on the wire."""
         if self._session is None:
             raise RuntimeError("the transport is not open")
         try:
             async with self._session.post(url, data=body, allow_redirects=False) as response:
                 return Answer.of(response.status, response.headers.items(), await response.read())
-        except aiohttp.ClientSSLError as error:
-            return NoAnswer(f"TLS failed: {error}", executed=False, hopeless=True)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            return NoAnswer(f"no connection: {error}", executed=False)
-        except TimeoutError:
-            return NoAnswer(f"no answer within {self._settings.read_timeout:g} s", executed=True)
-        except (aiohttp.ClientError, OSError) as error:
-            return NoAnswer(f"connection lost: {error or type(error).__name__}", executed=True)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return read_failure(error, origin=_origin(url), conn_id=self._settings.conn_id, otherwise=_cause_of(error))
+
+
+def _cause_of(error: Exception) -> Cause:
+    """Return what a library's exception says by its kind, where what it wraps does not say more."""
+    kinds: tuple[tuple[type[Exception], Cause], ...] = (
+        (aiohttp.ClientSSLError, Cause.TLS),
+        (aiohttp.ClientProxyConnectionError, Cause.PROXY),
+        (aiohttp.ClientHttpProxyError, Cause.PROXY),
+        (aiohttp.ConnectionTimeoutError, Cause.CONNECT_TIMEOUT),
+        (aiohttp.ClientConnectorError, Cause.CONNECT),
+        (TimeoutError, Cause.READ_TIMEOUT),
+    )
+    return next((cause for kind, cause in kinds if isinstance(error, kind)), Cause.BROKEN)
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def tls_context(verify: bool | str) -> ssl.SSLContext | bool:

@@ -298,14 +298,14 @@ class LagoIngestEventsOperator(BaseOperator):
                 "the source was not sent and nothing of it is lost: a rerun goes on without doubling anything"
             )
             kind = LagoFatalDeliveryError if result.halt.final else LagoDeliveryError
-            raise kind(f"Connection {self.lago_conn_id!r}: {result.halt.why}. So far {left}")
+            raise kind(f"Delivery stopped: {result.halt.why}. So far {left}")
         if tally.read == 0:
             self._judge_empty()
         evidence = report.paths().get("rejected")
         if tally.rejected and not evidence:
             raise LagoRejectedError(
-                f"{self._rejected(tally)}. All others were delivered. Set report_path to keep the rejected records in a "
-                "file; then max_rejected may allow some"
+                f"{self._rejected(tally)}. All others were delivered. Set report_path to keep the rejected records "
+                "in a file; then max_rejected may allow some"
             )
         if not threshold.allows(tally.rejected, tally.read):
             raise LagoRejectedError(

@@ -45,9 +45,7 @@ def as_json(status: int, value: Any, **headers: str) -> Reply:
 
 
 def refused(details: Any, code: str = "validation_errors") -> Reply:
-    return as_json(
-        422, {"status": 422, "error": "Unprocessable Entity", "code": code, "error_details": details}
-    )
+    return as_json(422, {"status": 422, "error": "Unprocessable Entity", "code": code, "error_details": details})
 
 
 def echo(request: Request) -> Reply:
@@ -97,7 +95,7 @@ class ScriptedServer:
         server.close()
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        with contextlib.suppress(asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             while await self._exchange(reader, writer):
                 pass
         writer.close()

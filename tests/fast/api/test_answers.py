@@ -12,8 +12,15 @@ def error(status, body, **headers):
 
 
 def test_a_validation_error_keeps_code_details_and_one_readable_line():
-    facts = error(422, {"status": 422, "error": "Unprocessable Entity", "code": "validation_errors",
-                        "error_details": {"1": {"timestamp": ["invalid_format"]}}})
+    facts = error(
+        422,
+        {
+            "status": 422,
+            "error": "Unprocessable Entity",
+            "code": "validation_errors",
+            "error_details": {"1": {"timestamp": ["invalid_format"]}},
+        },
+    )
     assert facts.code == "validation_errors"
     assert facts.details == {"1": {"timestamp": ["invalid_format"]}}
     assert facts.message == "Unprocessable Entity (validation_errors): 1: timestamp: invalid_format"

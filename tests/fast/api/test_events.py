@@ -42,7 +42,13 @@ def test_padding_of_a_transaction_id_is_part_of_it_as_for_lago():
 
 @pytest.mark.parametrize(
     ("money", "expected"),
-    [("12.50", "12.50"), (12, "12"), (Decimal("0.000000000000001"), "0.000000000000001"), ("-3", "-3"), (Decimal("1E+3"), "1000")],
+    [
+        ("12.50", "12.50"),
+        (12, "12"),
+        (Decimal("0.000000000000001"), "0.000000000000001"),
+        ("-3", "-3"),
+        (Decimal("1E+3"), "1000"),
+    ],
 )
 def test_money_is_sent_as_an_exact_decimal_text(money, expected):
     assert sent({**GOOD, "precise_total_amount_cents": money})["precise_total_amount_cents"] == expected

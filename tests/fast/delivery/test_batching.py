@@ -50,7 +50,11 @@ def test_a_body_never_grows_beyond_its_bytes_and_uses_them():
 
 def test_an_event_that_is_larger_than_a_body_goes_alone():
     made, _ = group([event("a"), event("b" * 2_000), event("c")], max_bytes=1_000)
-    assert sorted(map(ids, made)) == [["a", "c"], ["b" * 2_000]] or [ids(b) for b in made] == [["a"], ["b" * 2_000], ["c"]]
+    assert sorted(map(ids, made)) == [["a", "c"], ["b" * 2_000]] or [ids(b) for b in made] == [
+        ["a"],
+        ["b" * 2_000],
+        ["c"],
+    ]
 
 
 def test_an_identical_twin_is_not_sent_but_remembered():
