@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -31,6 +32,13 @@ from airflow_provider_lago.delivery.transport import Transport
 #: after the other, to find the one that it cannot take.
 _TRIES_BEFORE_HALVING = 3
 _TRIES_OF_A_HALF = 2
+
+#: Fewest tries of a single event before it is held to be at fault.
+_TRIES_OF_ONE = 5
+
+#: A server that fails now and then must not cost a good record: one is held to be at fault only if so many failures in
+#: a row would be less likely than this, judging by the failures that healed by themselves.
+_CHANCE = 1e-6
 
 #: Seconds of nothing but 429 after which a delivery ends, to be retried by Airflow later.
 _PATIENCE = 900.0
@@ -89,6 +97,7 @@ class Sender:
         self._pace = Pace(plan.requests_per_second)
         self._halted = asyncio.Event()
         self._health = 0
+        self._healed = 0
         self._healthy_at = time.monotonic()
 
     async def deliver(self, batch: Batch) -> None:
@@ -107,11 +116,11 @@ class Sender:
         verdict = self._judge(answer, len(part.indexes))
         match verdict:
             case Accepted():
-                self._note_health()
+                self._note_health(part)
                 self._ledger.accept(batch, part.indexes)
                 return []
             case Sorted():
-                self._note_health()
+                self._note_health(part)
                 return self._sort(batch, part, verdict)
             case Opaque():
                 return await self._look_closer(batch, part, verdict, waiting)
@@ -152,9 +161,7 @@ class Sender:
         proven = verdict.blames or self._health > part.health
         if not verdict.settled:
             part.maybe_stored = True
-            enough = part.half and part.tries >= _TRIES_OF_A_HALF
-            enough |= proven and part.tries >= _TRIES_BEFORE_HALVING
-            if not enough and part.tries < self._policy.attempts:
+            if part.tries < self._tries_worth(part, proven):
                 await self._sleep(self._policy.wait(part.tries))
                 return [part]
         if len(part.indexes) > 1:
@@ -169,6 +176,20 @@ class Sender:
             return [part]
         self._stop(Halt(f"the server refuses every request: {verdict.refusal.reason}", final=False))
         return []
+
+    def _tries_worth(self, part: _Part, proven: bool) -> int:
+        """Return how often a request is tried that the server fails with a 500, before it is looked into."""
+        if len(part.indexes) == 1:
+            return max(_TRIES_OF_ONE if part.half else self._policy.attempts, self._tries_beyond_chance())
+        if part.half:
+            return _TRIES_OF_A_HALF
+        return _TRIES_BEFORE_HALVING if proven else self._policy.attempts
+
+    def _tries_beyond_chance(self) -> int:
+        """Return how many failures in a row are no accident on this server."""
+        if not self._healed:
+            return 1
+        return math.ceil(math.log(_CHANCE) / math.log(self._healed / (self._healed + self._health)))
 
     async def _try_again(self, part: _Part, why: str) -> list[_Part]:
         part.tries += 1
@@ -186,8 +207,9 @@ class Sender:
         self._pace.hold(wait_after_429(verdict.asked, part.slowdowns, self._policy))
         return [part]
 
-    def _note_health(self) -> None:
+    def _note_health(self, part: _Part) -> None:
         self._health += 1
+        self._healed += part.tries
         self._healthy_at = time.monotonic()
 
     def _stop(self, halt: Halt) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_lago.api.advice import describe
+from airflow_provider_lago.api.advice import describe, is_web_page
 from airflow_provider_lago.api.answers import Answer, LagoError, describe_details, read_error
 from airflow_provider_lago.api.retry import UNAVAILABLE
 
@@ -116,7 +116,7 @@ def settle(answer: Answer, size: int, *, conn_id: str, single: bool = False) -> 
     """
     status = answer.status
     if status == 200:
-        return _settle_success(answer, size, single)
+        return _settle_success(answer, size, conn_id, single)
     error = read_error(answer)
     if status == 422:
         return _settle_refusal(error, size, single)
@@ -135,9 +135,11 @@ def settle(answer: Answer, size: int, *, conn_id: str, single: bool = False) -> 
     return Stop(describe(answer, conn_id))
 
 
-def _settle_success(answer: Answer, size: int, single: bool) -> Verdict:
+def _settle_success(answer: Answer, size: int, conn_id: str, single: bool) -> Verdict:
     if not answer.body.strip():
         return Accepted()  # Lago answers some successes without a body
+    if is_web_page(answer):
+        return Stop(f"HTTP 200 with a web page instead of Lago's answer: check the host of connection {conn_id!r}")
     try:
         stored = 1 if single and _read_single_echo(answer.body) else len(_read_echo(answer.body).events)
     except msgspec.DecodeError:

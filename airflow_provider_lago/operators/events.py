@@ -258,6 +258,8 @@ class LagoIngestEventsOperator(BaseOperator):
     def _open_report(self, context: Context) -> Report:
         if not self.report_path:
             return NoReport()
+        if "://" in str(self.report_path):
+            raise self._input_error(f"report_path {str(self.report_path)!r} must be a local folder, not a URI")
         ti = context["ti"]
         run = {name: getattr(ti, name, None) for name in ("dag_id", "run_id", "task_id", "map_index", "try_number")}
         folder = Path(self.report_path)

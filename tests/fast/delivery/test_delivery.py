@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import random
+import re
 import socket
 import ssl
 import time
@@ -11,6 +13,7 @@ import pytest
 import trustme
 from support.scripted import CUT, Reply, ScriptedServer, as_json, echo, refused
 
+from airflow_provider_lago.api.retry import RetryPolicy
 from airflow_provider_lago.delivery.shaping import Shaping
 from airflow_provider_lago.sources.files import FileSource
 from airflow_provider_lago.sources.rows import Row, SourceError
@@ -197,6 +200,16 @@ class TestPoison:
         with ScriptedServer(answer) as server:
             run = deliver(server, usage(100))
         assert run.counts == (100, 98, 0, 2, 0)
+
+    def test_a_busy_server_that_fails_now_and_then_costs_no_record(self, deliver):
+        rng, store = random.Random(1), Store()
+
+        def answer(request):
+            return Reply(500) if rng.random() < 0.3 else store.take(request)
+
+        with ScriptedServer(answer) as server:
+            run = deliver(server, usage(10_000), policy=RetryPolicy(attempts=8, base=0.001, cap=0.002))
+        assert run.counts == (10_000, 10_000, 0, 0, 0)
 
     def test_a_batch_limit_lower_than_lagos_own_is_found_by_halves(self, deliver):
         def answer(request):
@@ -409,6 +422,15 @@ class TestSource:
 
 
 class TestEvidence:
+    def test_progress_is_in_the_log_with_the_share_done(self, deliver, tmp_path, monkeypatch, caplog):
+        monkeypatch.setattr("airflow_provider_lago.delivery.delivery._PROGRESS_EVERY", 0.1)
+        (tmp_path / "a.jsonl").write_bytes(b"".join(json.dumps(event).encode() + b"\n" for event in usage(20_000)))
+        with caplog.at_level("INFO"), ScriptedServer(lambda request: Reply(200, b"", delay=0.02)) as server:
+            deliver(server, FileSource(str(tmp_path / "a.jsonl")), concurrency=4)
+        lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("Read ")]
+        assert len(lines) >= 3
+        assert re.search(r"Read [\d,]+ \(\d+% of the source\): accepted [\d,]+, .* requests, [\d,]+ events/s", lines[1])
+
     def test_what_an_earlier_run_left_is_kept(self, deliver):
         with ScriptedServer(lambda request: refused({"0": INVALID})) as server:
             deliver(server, usage(1))

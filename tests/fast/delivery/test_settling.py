@@ -29,13 +29,17 @@ def test_200_means_stored_with_an_echo_or_without():
     assert settle(answer(200, {"event": {"lago_id": None}}), 1, single=True) == Accepted()
 
 
-@pytest.mark.parametrize(
-    "body", [b"<html>Welcome</html>", b'{"events":[{"lago_id":', b"{}", b"[]", {"events": [{}]}, {"event": {}}]
-)
+@pytest.mark.parametrize("body", [b"Welcome", b'{"events":[{"lago_id":', b"{}", b"[]", {"events": [{}]}, {"event": {}}])
 def test_a_200_that_is_not_lagos_echo_proves_nothing(body):
     verdict = settle(answer(200, body), 2)
     assert isinstance(verdict, TryLater)
     assert verdict.stored
+
+
+def test_a_web_page_with_200_is_no_lago_and_stops_the_delivery():
+    verdict = settle(answer(200, b"<!DOCTYPE html><html>Welcome</html>", **{"Content-Type": "text/html"}), 2)
+    assert isinstance(verdict, Stop)
+    assert "check the host of connection 'lago_eu'" in verdict.why
 
 
 def test_events_are_sorted_by_the_index_that_lago_names():

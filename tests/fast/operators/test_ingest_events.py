@@ -135,6 +135,10 @@ class TestReport:
             execute(records=usage(1), report_path=str(tmp_path / "file" / "report"))
         assert lago_sandbox.count() == 0
 
+    def test_a_uri_is_not_taken_for_a_local_folder(self):
+        with pytest.raises(LagoInputError, match="must be a local folder"):
+            execute(records=usage(1), report_path="s3://bucket/report")
+
     def test_a_task_that_is_killed_leaves_its_counts(self, tmp_path, monkeypatch):
         class Killed(BaseException):
             pass
