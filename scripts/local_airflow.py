@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
@@ -34,7 +35,7 @@ def sandbox_of_2013() -> Sandbox:
 
 
 def environment(sandbox: Sandbox, **more: str) -> dict[str, str]:
-    """Return the environment of Airflow's processes: nothing of another Airflow's, and the connection to the sandbox."""
+    """Return the environment of Airflow's processes, with nothing of another Airflow's in it."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     return {
         **inherited,
@@ -50,7 +51,9 @@ def environment(sandbox: Sandbox, **more: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str | Path], env: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: Sequence[str | Path], env: Mapping[str, str], pass_fds: Sequence[int] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command, its output in the log; end it and all that it started, whatever happens."""
     with LOG.open("ab") as log:
         process = subprocess.Popen(
@@ -61,6 +64,7 @@ def running(command: Sequence[str | Path], env: Mapping[str, str]) -> Iterator[s
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=pass_fds,
         )
     try:
         yield process
@@ -98,10 +102,6 @@ def run(command: Sequence[str | Path], env: Mapping[str, str]) -> int:
 
 def migrate(env: Mapping[str, str]) -> None:
     """Make Airflow's database where there is none yet, or where Airflow has changed."""
-    import airflow_provider_lago  # noqa: F401 - where it cannot be imported, nothing else will work
-
-    from importlib.metadata import version
-
     stamp = FOLDER / "airflow" / ".version"
     installed = version("apache-airflow")
     if stamp.exists() and stamp.read_text() == installed:
