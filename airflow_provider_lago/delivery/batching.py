@@ -43,9 +43,10 @@ class Batch:
 
     def add(self, event: Event) -> None:
         """Append an event."""
-        self.indexes[event.checked.transaction_id] = len(self.events)
+        checked = event.checked
+        self.indexes[checked.transaction_id] = len(self.events)
         self.events.append(event)
-        self.size += len(event.checked.payload) + _COMMA
+        self.size += len(checked.payload) + _COMMA
 
     def count_twins(self, indexes: Sequence[int]) -> int:
         """Return how many twins these events have."""
@@ -70,14 +71,15 @@ def batches(
     """
     filling: list[Batch] = []
     for event in events:
-        checked = event.checked
-        namesakes = [batch for batch in filling if checked.transaction_id in batch.indexes]
-        if namesakes and _settle_namesake(event, namesakes, on_conflict):
-            continue
-        target = next((batch for batch in filling if batch not in namesakes), None) if namesakes else _first(filling)
-        if target is None and len(filling) == _OPEN:
-            yield filling.pop(0)
-        elif target is not None and target.size + len(checked.payload) > max_bytes:
+        target = filling[0] if filling else None
+        if target is not None and (len(filling) > 1 or event.checked.transaction_id in target.indexes):
+            namesakes = [batch for batch in filling if event.checked.transaction_id in batch.indexes]
+            if _settle_namesake(event, namesakes, on_conflict):
+                continue
+            target = next((batch for batch in filling if batch not in namesakes), None)
+            if target is None and len(filling) == _OPEN:
+                yield filling.pop(0)
+        if target is not None and target.size + len(event.checked.payload) > max_bytes:
             filling.remove(target)
             yield target
             target = None
@@ -89,10 +91,6 @@ def batches(
             filling.remove(target)
             yield target
     yield from filling
-
-
-def _first(filling: list[Batch]) -> Batch | None:
-    return filling[0] if filling else None
 
 
 def _settle_namesake(event: Event, namesakes: list[Batch], on_conflict: Callable[[Event, Event], None]) -> bool:
