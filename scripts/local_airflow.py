@@ -39,9 +39,12 @@ def environment(sandbox: Sandbox, **more: str) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     return {
         **inherited,
+        # Airflow's parts start each other by name.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "AIRFLOW_HOME": str(FOLDER / "airflow"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "example_dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW_CONN_LAGO_DEFAULT": sandbox.connection_json,
         "LAGO_DEMO_FOLDER": str(OUTPUT),
         "NO_PROXY": "127.0.0.1,localhost",
@@ -74,7 +77,7 @@ def running(
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     # The process leads a group of its own, which its children belong to.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+    for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -107,7 +110,7 @@ def migrate(env: Mapping[str, str]) -> None:
     if stamp.exists() and stamp.read_text() == installed:
         return
     say(f"Making the database of Airflow {installed} ...")
-    if run([Path(sys.executable).with_name("airflow"), "db", "migrate"], env):
+    if run(["airflow", "db", "migrate"], env):
         raise SystemExit(f"airflow db migrate failed: see {shown(LOG)}")
     stamp.write_text(installed)
 
