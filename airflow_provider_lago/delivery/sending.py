@@ -19,10 +19,10 @@ from airflow_provider_lago.delivery.plan import Plan
 from airflow_provider_lago.delivery.settling import (
     Accepted,
     Opaque,
+    Refusal,
     SlowDown,
     Sorted,
     Stop,
-    TryLater,
     Verdict,
     settle,
 )
@@ -65,7 +65,7 @@ class _Part:
     :param indexes: Which.
     :param tries: Failed tries of this request.
     :param maybe_stored: Whether an earlier request with these events may have been stored, its answer being lost.
-    :param health: Answers that showed a working server, as counted when this request first failed.
+    :param suspected_since: When it failed first; for a half, when the halving began.
     :param half: Whether it is half of a request that failed.
     :param deferred: Whether it has been put behind the other parts once.
     """
@@ -73,7 +73,7 @@ class _Part:
     indexes: Sequence[int]
     tries: int = 0
     maybe_stored: bool = False
-    health: int | None = None
+    suspected_since: float = math.inf
     half: bool = False
     deferred: bool = False
     slowdowns: int = 0
@@ -86,6 +86,9 @@ class Sender:
     :param plan: Address, form and pace of the requests.
     :param transport: Where requests go.
     :param ledger: Where outcomes are written down.
+
+    To tell a bad record from a bad hour of the server, it keeps how many requests were answered (``_healthy``), when
+    the latest of them was sent (``_healthy_since``), and how many failures healed by themselves (``_healed``).
     """
 
     def __init__(self, plan: Plan, transport: Transport, ledger: Ledger) -> None:
@@ -96,9 +99,9 @@ class Sender:
         self._ledger = ledger
         self._pace = Pace(plan.requests_per_second)
         self._halted = asyncio.Event()
-        self._health = 0
+        self._healthy = 0
+        self._healthy_since = time.monotonic()
         self._healed = 0
-        self._healthy_at = time.monotonic()
 
     async def deliver(self, batch: Batch) -> None:
         """Send a batch and what remains of it until every event is settled, or the delivery is halted."""
@@ -112,21 +115,19 @@ class Sender:
     async def _send(self, batch: Batch, part: _Part, *, waiting: bool) -> list[_Part]:
         """Send one request and settle it; return what has to be sent again."""
         self._ledger.tally.requests += 1
+        started = time.monotonic()
         answer = await self._transport.post(self._plan.url, self._plan.body(batch, part.indexes))
         verdict = self._judge(answer, len(part.indexes))
         match verdict:
             case Accepted():
-                self._note_health(part)
+                self._note_health(part, started)
                 self._ledger.accept(batch, part.indexes)
                 return []
             case Sorted():
-                self._note_health(part)
+                self._note_health(part, started)
                 return self._sort(batch, part, verdict)
             case Opaque():
                 return await self._look_closer(batch, part, verdict, waiting)
-            case TryLater():
-                part.maybe_stored |= verdict.stored
-                return await self._try_again(part, verdict.why)
             case SlowDown():
                 return self._slow_down(part, verdict)
             case Stop():
@@ -138,7 +139,7 @@ class Sender:
             return settle(answer, size, conn_id=self._plan.settings.conn_id, single=self._plan.single)
         if answer.lasts:
             return Stop(answer.message)
-        return TryLater(answer.message, stored=not answer.never_arrived)
+        return Opaque(Refusal(answer.message, answer.cause), outage=True, stored=not answer.never_arrived)
 
     def _sort(self, batch: Batch, part: _Part, verdict: Sorted) -> list[_Part]:
         named = {part.indexes[at] for at in (*verdict.duplicates, *verdict.rejected)}
@@ -153,32 +154,31 @@ class Sender:
         rest = [index for index in part.indexes if index not in named]
         return [_Part(rest)] if rest else []
 
-    async def _look_closer(self, batch: Batch, part: _Part, verdict: Opaque, waiting: bool) -> list[_Part]:
-        """Find the event that makes Lago refuse a whole request, unless it refuses everything."""
+    async def _look_closer(self, batch: Batch, part: _Part, failure: Opaque, waiting: bool) -> list[_Part]:
+        """Try again, or find the event that makes the request fail, or find that every request fails."""
         part.tries += 1
-        if part.health is None:
-            part.health = self._health
-        proven = verdict.blames or self._health > part.health
-        if not verdict.settled:
-            part.maybe_stored = True
-            if part.tries < self._tries_worth(part, proven):
-                await self._sleep(self._policy.wait(part.tries))
+        part.maybe_stored |= failure.stored
+        part.suspected_since = min(part.suspected_since, time.monotonic())
+        proven = failure.blames or self._healthy_since > part.suspected_since
+        if not failure.lasts and part.tries < self._tries_worth(part, proven and not failure.outage):
+            await self._sleep(self._policy.wait(part.tries))
+            return [part]
+        if not proven and (failure.outage or len(part.indexes) == 1):
+            if waiting and not part.deferred:
+                part.deferred = True
                 return [part]
+            self._stop(Halt(f"gave up after {part.tries} tries of one request: {failure.refusal.reason}", final=False))
+            return []
         if len(part.indexes) > 1:
             middle = len(part.indexes) // 2
             halves = (part.indexes[:middle], part.indexes[middle:])
-            return [_Part(half, 0, part.maybe_stored, part.health, half=True) for half in halves]
-        if proven:
-            self._ledger.refuse(batch, part.indexes[0], verdict.refusal)
-            return []
-        if waiting and not part.deferred:
-            part.deferred = True
-            return [part]
-        self._stop(Halt(f"the server refuses every request: {verdict.refusal.reason}", final=False))
+            since = part.suspected_since if part.half else time.monotonic()
+            return [_Part(half, 0, part.maybe_stored, since, half=True) for half in halves]
+        self._ledger.refuse(batch, part.indexes[0], failure.refusal)
         return []
 
     def _tries_worth(self, part: _Part, proven: bool) -> int:
-        """Return how often a request is tried that the server fails with a 500, before it is looked into."""
+        """Return how often a failing request is tried before it is looked into."""
         if len(part.indexes) == 1:
             return max(_TRIES_OF_ONE if part.half else self._policy.attempts, self._tries_beyond_chance())
         if part.half:
@@ -189,28 +189,20 @@ class Sender:
         """Return how many failures in a row are no accident on this server."""
         if not self._healed:
             return 1
-        return math.ceil(math.log(_CHANCE) / math.log(self._healed / (self._healed + self._health)))
-
-    async def _try_again(self, part: _Part, why: str) -> list[_Part]:
-        part.tries += 1
-        if part.tries >= self._policy.attempts:
-            self._stop(Halt(f"gave up after {part.tries} tries of one request: {why}", final=False))
-            return []
-        await self._sleep(self._policy.wait(part.tries))
-        return [part]
+        return math.ceil(math.log(_CHANCE) / math.log(self._healed / (self._healed + self._healthy)))
 
     def _slow_down(self, part: _Part, verdict: SlowDown) -> list[_Part]:
         part.slowdowns += 1
-        if time.monotonic() - self._healthy_at > _PATIENCE:
+        if time.monotonic() - self._healthy_since > _PATIENCE:
             self._stop(Halt(f"nothing but 'too many requests' (HTTP 429) for {_PATIENCE:g} s", final=False))
             return []
         self._pace.hold(wait_after_429(verdict.asked, part.slowdowns, self._policy))
         return [part]
 
-    def _note_health(self, part: _Part) -> None:
-        self._health += 1
+    def _note_health(self, part: _Part, started: float) -> None:
+        self._healthy += 1
+        self._healthy_since = max(self._healthy_since, started)
         self._healed += part.tries
-        self._healthy_at = time.monotonic()
 
     def _stop(self, halt: Halt) -> None:
         if self.halt is None:

@@ -49,27 +49,20 @@ class Sorted:
 @dataclass(frozen=True, slots=True)
 class Opaque:
     """
-    The request is refused, and no event named.
+    The request failed, and no event is named.
 
-    :param settled: Whether the same request would surely be refused again; if not, it may be the server's trouble.
-    :param blames: Whether the answer by itself proves that a single event is at fault.
+    :param refusal: What the server, or the network, says.
+    :param lasts: Whether the same request would surely fail again.
+    :param blames: Whether the answer by itself proves that an event is at fault, and not the server.
+    :param outage: Whether it speaks of a server that cannot be reached or is unwell, rather than of the request.
+    :param stored: Whether the events may be stored nevertheless.
     """
 
     refusal: Refusal
-    settled: bool
+    lasts: bool = False
     blames: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TryLater:
-    """
-    The server cannot take the request now.
-
-    :param stored: Whether it may have stored the events nevertheless.
-    """
-
-    why: str
-    stored: bool
+    outage: bool = False
+    stored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +83,7 @@ class Stop:
     why: str
 
 
-Verdict = Accepted | Sorted | Opaque | TryLater | SlowDown | Stop
+Verdict = Accepted | Sorted | Opaque | SlowDown | Stop
 
 
 class _Echo(msgspec.Struct):
@@ -123,15 +116,15 @@ def settle(answer: Answer, size: int, *, conn_id: str, single: bool = False) -> 
     if status == 429:
         return SlowDown(answer.asked_wait)
     if status == 413:
-        return Opaque(Refusal("request too large (HTTP 413)", "413"), settled=True, blames=True)
+        return Opaque(Refusal("request too large (HTTP 413)", "413"), lasts=True, blames=True)
     if status == 400:
         # Lago's own JSON says that the server works and the body is at fault; a proxy's page says nothing.
         by_lago = isinstance(answer.json(), dict)
-        return Opaque(Refusal("bad request (HTTP 400)", "400"), settled=True, blames=by_lago)
+        return Opaque(Refusal("bad request (HTTP 400)", "400"), lasts=True, blames=by_lago)
     if status == 500:
-        return Opaque(Refusal("server error (HTTP 500)", "500"), settled=False)
+        return Opaque(Refusal("server error (HTTP 500)", "500"), stored=True)
     if status in UNAVAILABLE or status == 408:
-        return TryLater(error.message, stored=True)
+        return Opaque(Refusal(error.message, str(status)), outage=True, stored=True)
     return Stop(describe(answer, conn_id))
 
 
@@ -144,18 +137,22 @@ def _settle_success(answer: Answer, size: int, conn_id: str, single: bool) -> Ve
         stored = 1 if single and _read_single_echo(answer.body) else len(_read_echo(answer.body).events)
     except msgspec.DecodeError:
         # Cut on its way, or somebody else's page: whether Lago stored anything is not known, and sending again tells.
-        return TryLater("HTTP 200 with a body that is not Lago's answer to events", stored=True)
+        return _doubtful("HTTP 200 with a body that is not Lago's answer to events")
     if stored != size:
-        return TryLater(f"HTTP 200 for {stored} of {size} events", stored=True)
+        return _doubtful(f"HTTP 200 for {stored} of {size} events")
     return Accepted()
+
+
+def _doubtful(why: str) -> Opaque:
+    return Opaque(Refusal(why, "200"), outage=True, stored=True)
 
 
 def _settle_refusal(error: LagoError, size: int, single: bool) -> Verdict:
     if error.code == "lock_acquisition_failed":
-        return TryLater(error.message, stored=False)
+        return Opaque(_opaque_422(error), outage=True)
     details = error.details
     if single:
-        return _sort({0: details}) if details is not None else Opaque(_opaque_422(error), settled=True, blames=True)
+        return _sort({0: details}) if details is not None else Opaque(_opaque_422(error), lasts=True, blames=True)
     named = _by_index(details, size)
     if named:
         return _sort(named)
@@ -164,7 +161,7 @@ def _settle_refusal(error: LagoError, size: int, single: bool) -> Verdict:
             "Lago found no events in a request that held some: something between Airflow and Lago changes the body or "
             "the Content-Type header"
         )
-    return Opaque(_opaque_422(error), settled=True, blames=True)
+    return Opaque(_opaque_422(error), lasts=True, blames=True)
 
 
 def _by_index(details: Any, size: int) -> dict[int, Any]:

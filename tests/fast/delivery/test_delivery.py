@@ -225,7 +225,31 @@ class TestPoison:
         assert run.tally.rejected == 0
         assert run.tally.accepted == 0
         assert not run.halt.final
-        assert "refuses every request" in run.halt.why
+        assert "gave up" in run.halt.why
+
+    @pytest.mark.parametrize("failure", [Reply(500), Reply(502), CUT], ids=["500", "502", "reset"])
+    def test_an_outage_in_the_middle_rejects_nothing(self, deliver, failure):
+        store, served = Store(), []
+
+        def answer(request):
+            served.append(1)
+            return store.take(request) if len(served) <= 20 else failure
+
+        with ScriptedServer(answer) as server:
+            run = deliver(server, usage(20_000), concurrency=8)
+        assert run.tally.rejected == 0
+        assert run.tally.accepted == len(store.held)
+        assert not run.halt.final
+
+    @pytest.mark.parametrize("failure", [Reply(502, b"<html>"), CUT], ids=["502", "reset"])
+    @pytest.mark.parametrize("place", [0, 37, 99])
+    def test_a_record_that_makes_a_proxy_or_the_server_fall_over_is_found_too(self, deliver, failure, place):
+        def answer(request):
+            return failure if f"t{place}" in ids(request) else echo(request)
+
+        with ScriptedServer(answer) as server:
+            run = deliver(server, usage(20_000))
+        assert run.counts == (20_000, 19_999, 0, 1, 0)
 
     def test_a_firewall_that_refuses_everything_rejects_nothing(self, deliver):
         with ScriptedServer(lambda request: Reply(400, b"<html>blocked</html>")) as server:

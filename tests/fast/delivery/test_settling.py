@@ -4,7 +4,7 @@ import pytest
 
 from airflow_provider_lago.api.answers import Answer
 from airflow_provider_lago.delivery import settling
-from airflow_provider_lago.delivery.settling import Accepted, Opaque, Refusal, SlowDown, Sorted, Stop, TryLater
+from airflow_provider_lago.delivery.settling import Accepted, Opaque, Refusal, SlowDown, Sorted, Stop
 
 DUPLICATE = {"transaction_id": ["value_already_exist"]}
 
@@ -32,7 +32,7 @@ def test_200_means_stored_with_an_echo_or_without():
 @pytest.mark.parametrize("body", [b"Welcome", b'{"events":[{"lago_id":', b"{}", b"[]", {"events": [{}]}, {"event": {}}])
 def test_a_200_that_is_not_lagos_echo_proves_nothing(body):
     verdict = settle(answer(200, body), 2)
-    assert isinstance(verdict, TryLater)
+    assert verdict.outage
     assert verdict.stored
 
 
@@ -86,12 +86,13 @@ def test_a_single_event_has_no_index():
 def test_a_422_that_names_no_event_of_the_request_is_looked_into_by_halves(details):
     verdict = settle(refused(details), 5)
     assert isinstance(verdict, Opaque)
-    assert verdict.settled
+    assert verdict.lasts
     assert verdict.blames
 
 
 def test_a_busy_lock_is_no_refusal():
-    assert isinstance(settle(refused(None, "lock_acquisition_failed"), 5), TryLater)
+    verdict = settle(refused(None, "lock_acquisition_failed"), 5)
+    assert (verdict.lasts, verdict.outage, verdict.stored) == (False, True, False)
 
 
 def test_no_events_in_a_request_that_holds_some_stops_the_delivery():
@@ -106,14 +107,14 @@ def test_413_and_lagos_own_400_blame_the_request_and_a_proxys_400_nobody():
 
 def test_a_500_may_pass_so_it_is_not_settled():
     verdict = settle(answer(500, {"status": 500, "error": "Internal Server Error"}), 5)
-    assert isinstance(verdict, Opaque)
-    assert not verdict.settled
-    assert not verdict.blames
+    assert (verdict.lasts, verdict.blames, verdict.outage, verdict.stored) == (False, False, False, True)
 
 
 @pytest.mark.parametrize("status", [502, 503, 504, 408])
 def test_an_answer_from_a_proxy_leaves_open_what_was_stored(status):
-    assert settle(answer(status, b"<html>"), 5).stored
+    verdict = settle(answer(status, b"<html>"), 5)
+    assert verdict.outage
+    assert verdict.stored
 
 
 def test_429_hands_on_the_wait():
