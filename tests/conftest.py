@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 
 import pytest
 
-os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-provider-lago-"))
+_HOME = tempfile.mkdtemp(prefix="airflow-provider-lago-")
+os.environ["AIRFLOW_HOME"] = _HOME
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 
@@ -17,3 +19,8 @@ def pytest_configure(config: pytest.Config) -> None:
     plugins = config.pluginmanager
     if not plugins.has_plugin("lago_sandbox"):
         plugins.import_plugin("airflow_provider_lago.sandbox.pytest_plugin")
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing behind."""
+    shutil.rmtree(_HOME, ignore_errors=True)
