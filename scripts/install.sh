@@ -12,6 +12,10 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
   exit 1
 fi
 
+if [ -n "$(ls -A "$venv" 2> /dev/null)" ] && [ ! -e "$venv/pyvenv.cfg" ]; then
+  echo "'$venv' is there already and is no virtual environment; name another folder: make VENV=..." >&2
+  exit 1
+fi
 mkdir -p "$venv"
 log=$venv/install.log
 trap 'echo "The installation failed; its log is in $log, and ends with:" >&2; tail -n 20 "$log" >&2' ERR
@@ -19,9 +23,10 @@ trap 'echo "The installation failed; its log is in $log, and ends with:" >&2; ta
 
 if ! "$venv/bin/python" -c '' 2> /dev/null; then
   echo "Making the virtual environment $venv ..."
+  touch "$venv/pyvenv.cfg" # marks the folder as ours, should this be interrupted
   "$python" -m venv --clear "$venv" 2>&1 | tee "$venv.log" > /dev/null || {
     cat "$venv.log" >&2
-    rm -rf "$venv" "$venv.log"
+    rm -f "$venv.log"
     trap - ERR
     exit 1
   }
