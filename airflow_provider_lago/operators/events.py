@@ -276,11 +276,20 @@ class LagoIngestEventsOperator(BaseOperator):
         from airflow_provider_lago.delivery.delivery import Delivery
         from airflow_provider_lago.delivery.loop_thread import Stopped
 
+        self.log.info(
+            "Delivering %s to %s: %s events a request, %s requests in flight",
+            plan.source,
+            plan.url,
+            plan.batch_size,
+            plan.concurrency,
+        )
         self._delivery = delivery = Delivery(plan, report, self.log)
         try:
             result = delivery.run()
         except BaseException as error:
-            report.finish(delivery.interrupted(f"interrupted by {type(error).__name__}").summary())
+            partial = delivery.interrupted(f"interrupted by {type(error).__name__}").summary()
+            report.finish(partial)
+            self.log.warning("Delivery did not end: %s", _in_words(partial))
             if isinstance(error, Stopped):
                 raise LagoDeliveryError(
                     f"Task {self.task_id!r} was ended by Airflow; a retry goes on without doubling anything"
@@ -288,7 +297,7 @@ class LagoIngestEventsOperator(BaseOperator):
             raise
         summary = {**result.summary(), "report": report.paths()}
         report.finish(summary)
-        self.log.info("Delivery ended: %s", ", ".join(f"{name} {value}" for name, value in summary.items() if value))
+        self.log.info("Delivery ended: %s", _in_words(summary))
         return result, summary
 
     def _judge(self, result: Result, threshold: Threshold, report: Report) -> None:
@@ -341,3 +350,7 @@ class LagoIngestEventsOperator(BaseOperator):
 
     def _input_error(self, error: object) -> LagoInputError:
         return LagoInputError(f"Task {self.task_id!r}: {error}")
+
+
+def _in_words(summary: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in summary.items() if value)

@@ -40,6 +40,10 @@ class FileSource:
         self._done = 0
         self._open: BinaryIO | None = None
 
+    def __str__(self) -> str:
+        named = self.paths[0] if len(self.paths) == 1 else f"{len(self.paths)} files, {self.paths[0]} first,"
+        return f"{named} ({sum(self._sizes):,} bytes)"
+
     def rows(self) -> Iterator[Row]:
         """Yield the records of all files; positions go on from file to file."""
         position = 0

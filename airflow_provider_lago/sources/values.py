@@ -30,6 +30,9 @@ class ValueSource:
         self._size = len(self._records) if isinstance(self._records, Sequence) else None
         self._read = 0
 
+    def __str__(self) -> str:
+        return f"{RECORDS} ({self._size:,} elements)" if self._size is not None else RECORDS
+
     def rows(self) -> Iterator[Row]:
         """Yield the records in order; an element that is itself a list is what one mapped task returned."""
         position = 0
