@@ -1,4 +1,4 @@
-"""What the benchmarks share: a usage file, the sink in a process of its own, and the operator outside of a scheduler."""
+"""What the benchmarks share: a usage file, the sink as a process of its own, the operator outside of a scheduler."""
 
 from __future__ import annotations
 

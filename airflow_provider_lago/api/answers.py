@@ -100,7 +100,7 @@ def read_error(answer: Answer) -> LagoError:
         message = f"{message} ({code})"
     if details is not None:
         message = f"{message}: {describe_details(details)}"
-    return LagoError(code if isinstance(code, str) else None, details, message)
+    return LagoError(code if isinstance(code, str) else None, details, _cut(message))
 
 
 def describe_details(details: Any, limit: int = 300) -> str:
@@ -116,6 +116,16 @@ def describe_details(details: Any, limit: int = 300) -> str:
         text = ", ".join(describe_details(value, limit) for value in details)
     else:
         text = str(details)
+    return _cut(text, limit)
+
+
+def is_of_lago(answer: Answer) -> bool:
+    """Tell whether Lago itself refused a call: its error bodies repeat the status; a gateway's do not."""
+    body = answer.json()
+    return isinstance(body, dict) and body.get("status") == answer.status
+
+
+def _cut(text: str, limit: int = 300) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

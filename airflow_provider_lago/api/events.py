@@ -31,7 +31,10 @@ EVENT_FIELDS = (
 )
 
 #: Lago's column for money is decimal(40,15): what is longer is rounded or makes the whole batch fail.
-_MONEY = re.compile(r"-?\d{1,25}(\.\d{1,15})?")
+_MONEY = re.compile(r"-?[0-9]{1,25}(\.[0-9]{1,15})?")
+
+#: More than its digits before and after the point: numbers beyond it are not even written out.
+_MONEY_DIGITS = 50
 
 #: Lago's JSON parser gives up at 100 levels; an event's properties begin at the fourth.
 _DEEPEST = 90
@@ -39,8 +42,6 @@ _DEEPEST = 90
 _PLAIN = (bool, type(None), datetime, date, time, uuid.UUID)
 
 _BACKSLASH = ord("\\")
-
-_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class InvalidEvent(ValueError):
@@ -71,17 +72,13 @@ class Checked(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
 
 
-class _AnyObject(msgspec.Struct, frozen=True, gc=False):
-    """Any JSON object; what is in it is skipped, not built."""
-
-
 class _ReadyEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     transaction_id: str
     external_subscription_id: str
     code: str
-    timestamp: int | float
+    timestamp: int
     precise_total_amount_cents: str | None = None
-    properties: _AnyObject = _AnyObject()
+    properties: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
 _decode_ready = msgspec.json.Decoder(_ReadyEvent).decode
@@ -91,17 +88,18 @@ def check_ready_line(line: bytes) -> Checked | None:
     """
     Return the event that a JSON text already is, byte for byte; None where it wants :func:`check_event`.
 
-    Decoding into the typed event is the check, and the text itself the payload: nothing is built per event. All that
-    is unusual (escapes, which may hide a NUL; text that is not ASCII, which is not validated inside of properties;
-    padding; other types) takes the thorough road.
+    Decoding into the typed event is the check, and the text itself the payload. All that is unusual (escapes, which
+    may hide a NUL; text that is not ASCII; padding; deep nesting; other types) takes the thorough road.
 
     :param line: One JSON text without surrounding white space.
     """
     if _BACKSLASH in line or not line.isascii():
         return None
+    if line.count(b"{") + line.count(b"[") > _DEEPEST:
+        return None
     try:
         event = _decode_ready(line)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
     transaction_id, subscription, code = event.transaction_id, event.external_subscription_id, event.code
     money = event.precise_total_amount_cents
@@ -148,6 +146,24 @@ def check_event(event: Mapping[str, Any], unit: str = "s", zone: tzinfo = UTC) -
     return Checked(checked["transaction_id"], checked["external_subscription_id"], encode(checked))
 
 
+_BASES: tuple[type[Any], ...] = (str, int, float, Decimal, dict, list)
+
+
+def _encode_other(value: Any) -> Any:
+    """Return the plain form of a subclass of a plain type, such as pendulum's and numpy's, which msgspec refuses."""
+    if isinstance(value, (datetime, date, time)):
+        return value.isoformat()
+    plain = next((kind for kind in _BASES if isinstance(value, kind)), None)
+    if plain is not None:
+        return plain(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"values of type {type(value).__name__} have no JSON form")
+
+
+_encode = msgspec.json.Encoder(decimal_format="number", enc_hook=_encode_other).encode
+
+
 def check_text(event: Mapping[str, Any], field: str) -> str:
     """Return a mandatory identifier as text; whole numbers are written out as Lago itself does."""
     value = event.get(field)
@@ -155,7 +171,10 @@ def check_text(event: Mapping[str, Any], field: str) -> str:
         raise InvalidEvent(f"{field}: missing", f"give the record a {field}, or map a column with fields")
     if isinstance(value, bool) or not isinstance(value, (str, int, uuid.UUID)):
         raise InvalidEvent(f"{field}: not text", f"a {type(value).__name__} is not an identifier: make it text")
-    text = str(value)
+    try:
+        text = str(value)
+    except ValueError:
+        raise InvalidEvent(f"{field}: not text", "a number of thousands of digits is not an identifier") from None
     if not text.strip():
         raise InvalidEvent(f"{field}: blank", "only white space: Lago refuses it")
     if "\0" in text:
@@ -167,12 +186,14 @@ def encode(payload: Any) -> bytes:
     """
     Encode a payload as JSON, decimals digit by digit.
 
-    :raises InvalidEvent: if a text cannot be written as UTF-8.
+    :raises InvalidEvent: if a text cannot be written as UTF-8, or a value has no JSON form.
     """
     try:
         return _encode(payload)
     except UnicodeEncodeError as error:
         raise InvalidEvent("not UTF-8", f"a text holds bytes that are not UTF-8 ({error.reason})") from None
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidEvent("not JSON", str(error)[:200]) from None
 
 
 def _check_subscription(event: Mapping[str, Any]) -> str:
@@ -202,16 +223,17 @@ def _check_money(value: Any) -> str:
         raise InvalidEvent(
             "precise_total_amount_cents: float", "binary floats are not exact: give text, an int or a Decimal"
         )
-    if isinstance(value, Decimal) and value.is_finite():
+    if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) < _MONEY_DIGITS:
         value = f"{value:f}"
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    if not isinstance(text, str) or not _MONEY.fullmatch(text):
+    elif isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 4 * _MONEY_DIGITS:
+        value = str(value)
+    if not isinstance(value, str) or not _MONEY.fullmatch(value):
         # Lago would turn it into 0 without an error.
         raise InvalidEvent(
             "precise_total_amount_cents: not a decimal",
             "write it like 1234.56, with up to 25 digits before and 15 after the point",
         )
-    return text
+    return value
 
 
 def _check_properties(properties: Any) -> Mapping[str, Any]:

@@ -62,7 +62,8 @@ def wait_after_429(
     """
     if asked is None:
         return policy.wait(tries, rng)
-    return asked + min(1.0, max(asked, 0.5) / 10) * rng()
+    # A window that is said to be over already is not believed at once, or the server would be asked all the time.
+    return max(asked, min(policy.wait(tries, rng), policy.base)) + min(1.0, max(asked, 0.5) / 10) * rng()
 
 
 def is_repeatable(method: str, path: str) -> bool:

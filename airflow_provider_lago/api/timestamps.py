@@ -16,8 +16,11 @@ UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 EARLIEST = 946_684_800
 LATEST = 4_102_444_800
 
+#: Digits of the longest number that is looked at: more than nanoseconds need.
+_LONGEST = 40
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _MICROSECOND = Decimal("0.000001")
 
 
@@ -60,7 +63,7 @@ def _read(text: str) -> Decimal | datetime:
 
 
 def _of_datetime(moment: datetime, zone: tzinfo) -> int | str:
-    if moment.tzinfo is None:
+    if moment.utcoffset() is None:
         moment = moment.replace(tzinfo=zone)
     past = moment - _EPOCH
     seconds = past.days * 86_400 + past.seconds
@@ -74,7 +77,9 @@ def _of_number(value: Any, unit: str) -> int | str:
         raise InvalidTime(f"a {type(value).__name__} is not a time")
     if not math.isfinite(value):
         raise InvalidTime(f"{value} is not a time")
-    number = value if isinstance(value, Decimal) else Decimal(repr(value))
+    number = Decimal(repr(float(value))) if isinstance(value, float) else Decimal(value)
+    if number.adjusted() > _LONGEST:
+        raise InvalidTime(f"a number of {number.adjusted()} digits is not a time")
     seconds = number / UNITS[unit]
     if not EARLIEST <= seconds < LATEST:
         raise InvalidTime(_explain(number, unit))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 import msgspec
 
@@ -12,6 +13,13 @@ from airflow_provider_lago.sources.rows import Row
 
 #: Batches that are filled at the same time, where records of several subscriptions share their ids.
 _OPEN = 8
+
+#: Rows that a batch remembers beside its events: a source that says the same again and again must not fill the memory.
+_MOST_TWINS = 10_000
+
+_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+# Encoded again to be compared, because True == 1 in Python and not in JSON.
+_canonical = msgspec.json.Encoder(order="deterministic", decimal_format="number").encode
 
 #: Bytes of a request around the events, and between two of them.
 _ENVELOPE = len(b'{"events":[]}')
@@ -34,12 +42,14 @@ class Batch:
     :param twins: Index of an event -> rows that say exactly the same; they share its outcome and are not sent.
     :param size: Bytes of the request's body.
     :param indexes: ``transaction_id`` -> index of the event.
+    :param twin_count: Number of all twins.
     """
 
     events: list[Event] = field(default_factory=list)
     twins: dict[int, list[Row]] = field(default_factory=dict)
     size: int = _ENVELOPE
     indexes: dict[str, int] = field(default_factory=dict)
+    twin_count: int = 0
 
     def add(self, event: Event) -> None:
         """Append an event."""
@@ -75,6 +85,10 @@ def batches(
         if target is not None and (len(filling) > 1 or event.checked.transaction_id in target.indexes):
             namesakes = [batch for batch in filling if event.checked.transaction_id in batch.indexes]
             if _settle_namesake(event, namesakes, on_conflict):
+                full = next((batch for batch in namesakes if batch.twin_count >= _MOST_TWINS), None)
+                if full is not None:
+                    filling.remove(full)
+                    yield full
                 continue
             target = next((batch for batch in filling if batch not in namesakes), None)
             if target is None and len(filling) == _OPEN:
@@ -101,6 +115,7 @@ def _settle_namesake(event: Event, namesakes: list[Batch], on_conflict: Callable
         if earlier.checked.external_subscription_id == event.checked.external_subscription_id:
             if _say_the_same(earlier.checked.payload, event.checked.payload):
                 batch.twins.setdefault(index, []).append(event.row)
+                batch.twin_count += 1
             else:
                 on_conflict(event, earlier)
             return True
@@ -108,4 +123,7 @@ def _settle_namesake(event: Event, namesakes: list[Batch], on_conflict: Callable
 
 
 def _say_the_same(payload: bytes, other: bytes) -> bool:
-    return payload == other or msgspec.json.decode(payload) == msgspec.json.decode(other)
+    try:
+        return payload == other or _canonical(_decode(payload)) == _canonical(_decode(other))
+    except (msgspec.DecodeError, ArithmeticError, RecursionError):
+        return False

@@ -61,7 +61,7 @@ class Delivery:
         self._log: Log = log or logging.getLogger(__name__)
         self._ledger = Ledger(self.tally, report or NoReport(), self._log)
         self._started = time.monotonic()
-        self._loop: LoopThread[Halt | None] | None = None
+        self._loop = LoopThread(self._deliver)
 
     def run(self) -> Result:
         """
@@ -71,8 +71,6 @@ class Delivery:
         :raises Stopped: if :meth:`stop` ended it.
         :raises UnbalancedError: if the counts do not add up.
         """
-        feed = self.plan.batches(self._ledger)
-        self._loop = LoopThread(lambda: self._deliver(feed))
         halt = self._loop.run(self._log_progress, every=_PROGRESS_EVERY)
         if halt is None:
             self.tally.check()
@@ -80,12 +78,11 @@ class Delivery:
 
     def stop(self) -> None:
         """End the delivery early; :meth:`run` then raises. Safe in a signal handler, and at any time."""
-        if self._loop is not None:
-            self._loop.stop()
+        self._loop.stop()
 
-    async def _deliver(self, feed: Iterator[Batch]) -> Halt | None:
+    async def _deliver(self) -> Halt | None:
         plan = self.plan
-        turnstile = _Turnstile(feed)
+        turnstile = _Turnstile(plan.batches(self._ledger))
         async with Transport(plan.settings, plan.user_agent, plan.concurrency) as transport:
             sender = Sender(plan, transport, self._ledger)
 
@@ -96,6 +93,7 @@ class Delivery:
             async with asyncio.TaskGroup() as workers:
                 for _ in range(plan.concurrency):
                     workers.create_task(work())
+            await sender.deliver_parked()
         return sender.halt or _halt_of(turnstile.fault)
 
     def interrupted(self, why: str) -> Result:

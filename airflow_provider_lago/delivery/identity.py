@@ -8,9 +8,11 @@ every retry, rerun and backfill. A random one bills a repeated delivery twice an
 from __future__ import annotations
 
 import hashlib
+import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, date, tzinfo
 from decimal import Decimal
 from typing import Any
 
@@ -31,15 +33,23 @@ _MISSING_ID = (
     "or transaction_id='hash' for its whole content"
 )
 
+#: Whole numbers and exponents beyond these are not written out digit by digit.
+_LONGEST_INT = 1_000
+_LONGEST_EXPONENT = 100
+
 _canonical = msgspec.json.Encoder(order="deterministic", decimal_format="number").encode
 
 
-def identity(strategy: str | Sequence[str] | Callable[[Mapping[str, Any]], str] | None) -> Identify:
+def identity(
+    strategy: str | Sequence[str] | Callable[[Mapping[str, Any]], str] | None, unit: str = "s", zone: tzinfo = UTC
+) -> Identify:
     """
     Return the function that derives ids.
 
     :param strategy: None (the record must have one), a list of columns or dotted paths that identify a record,
         ``hash`` (of the event's content), ``random``, or a callable record -> id.
+    :param unit: Unit of epoch numbers in ``timestamp``, for the hash.
+    :param zone: Time zone of timestamps that name none, for the hash.
     :raises ValueError: if it is none of these.
     """
     if strategy is None:
@@ -47,7 +57,7 @@ def identity(strategy: str | Sequence[str] | Callable[[Mapping[str, Any]], str] 
     if callable(strategy):
         return _called(strategy)
     if strategy == HASH:
-        return _hashed
+        return _hashed(unit, zone)
     if strategy == RANDOM:
         return lambda record, event: str(uuid.uuid4())
     if not _are_columns(strategy):
@@ -90,18 +100,52 @@ def _joined(paths: list[str]) -> Identify:
 def _part(path: str, value: Any) -> str:
     if value is MISSING or value is None or value == "":
         raise InvalidEvent("transaction_id: column missing", f"the record has no {path!r}, which its id is made of")
-    if isinstance(value, (Mapping, list, tuple, set)):
-        raise InvalidEvent("transaction_id: column not plain", f"{path!r} is a {type(value).__name__}")
-    text = f"{value:f}" if isinstance(value, Decimal) and value.is_finite() else str(value)
+    if isinstance(value, (float, Decimal)):
+        text = str(_canonical_number(value)) if math.isfinite(value) else ""
+    elif isinstance(value, (str, uuid.UUID)) or (isinstance(value, int) and value.bit_length() < _LONGEST_INT):
+        text = str(value)
+    elif isinstance(value, date):  # datetimes too
+        text = value.isoformat()
+    else:
+        text = ""
+    if not text:
+        # Other objects have no text that stays the same from run to run; NaN is pandas' "missing".
+        raise InvalidEvent("transaction_id: column not plain", f"{path!r} is {_kind(value)}, which identifies nothing")
     # Escaped, so that ("a:b", "c") and ("a", "b:c") do not become one id, and one of them lost.
     return text.replace("%", "%25").replace(":", "%3A")
 
 
-def _hashed(record: Mapping[str, Any], event: Mapping[str, Any]) -> str:
-    content = {name: value for name, value in event.items() if value is not None}
-    with suppress(InvalidTime):  # an epoch in another unit is canonical as it is; what is no time fails the check
-        content["timestamp"] = to_epoch_seconds(content.get("timestamp"))
-    try:
+def _kind(value: Any) -> str:
+    return "not a number" if isinstance(value, (float, Decimal)) else f"a {type(value).__name__}"
+
+
+def _hashed(unit: str, zone: tzinfo) -> Identify:
+    def digest(record: Mapping[str, Any], event: Mapping[str, Any]) -> str:
+        content = {name: _canonical_value(value) for name, value in event.items() if value is not None}
+        with suppress(InvalidTime):  # what is no time fails the check
+            content["timestamp"] = to_epoch_seconds(event.get("timestamp"), unit, zone)
         return hashlib.sha256(_canonical(content)).hexdigest()[:40]
-    except (TypeError, UnicodeEncodeError) as error:
-        raise InvalidEvent("transaction_id: cannot be hashed", str(error)) from None
+
+    def guarded(record: Mapping[str, Any], event: Mapping[str, Any]) -> str:
+        try:
+            return digest(record, event)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidEvent("transaction_id: cannot be hashed", str(error)[:200]) from None
+
+    return guarded
+
+
+def _canonical_value(value: Any) -> Any:
+    """Return a value so that 7.10 of a file and 7.1 of a Python float are the same."""
+    if isinstance(value, (float, Decimal)) and math.isfinite(value):
+        return _canonical_number(value)
+    if isinstance(value, Mapping):
+        return {str(name): _canonical_value(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_canonical_value(item) for item in value]
+    return value
+
+
+def _canonical_number(value: float | Decimal) -> int | Decimal:
+    number = (Decimal(repr(float(value))) if isinstance(value, float) else value).normalize()
+    return int(number) if number == number.to_integral_value() and number.adjusted() < _LONGEST_EXPONENT else number

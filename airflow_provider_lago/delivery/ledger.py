@@ -9,7 +9,7 @@ import msgspec
 
 from airflow_provider_lago.api.events import InvalidEvent
 from airflow_provider_lago.delivery.batching import Batch, Event
-from airflow_provider_lago.delivery.report import Report, printable
+from airflow_provider_lago.delivery.report import Report
 from airflow_provider_lago.delivery.settling import Refusal
 from airflow_provider_lago.delivery.tally import Tally
 from airflow_provider_lago.sources.rows import Row, Unreadable
@@ -55,7 +55,7 @@ class Ledger:
         """Reject an event that Lago refused; its twins would be refused for the same reason."""
         event = batch.events[index]
         for row in (event.row, *batch.twins.get(index, ())):
-            self._reject(row, refusal.reason, "Lago's answer", refusal.code, event)
+            self._reject(row, refusal.reason, "refused by Lago, or on the way to it", refusal.code, event)
 
     def conflict(self, event: Event, earlier: Event) -> None:
         """Reject an event that says something else under the id of an earlier one."""
@@ -85,12 +85,14 @@ class Ledger:
             identifier = event.checked.transaction_id if event else _own_id(row)
             named = f" (transaction_id {str(identifier)[:80]!r})" if identifier else ""
             self._log.warning("Rejected %s%s: %s - %s", row.where, named, reason, detail)
-        if self.tally.rejected == _NAMED:
+        if self.tally.rejected == _NAMED + 1:
             self._log.warning("Further rejected records are not named in the log")
 
 
 def _own_id(row: Row) -> object:
-    data = printable(row.data)
-    if isinstance(data, msgspec.Raw):
-        data = msgspec.json.decode(data)
-    return data.get("transaction_id") if isinstance(data, dict) else None
+    """Return the id of a record that did not become an event, if it can be read at all."""
+    try:
+        data = msgspec.json.decode(row.data) if isinstance(row.data, bytes) else row.data
+        return str(data["transaction_id"])
+    except Exception:  # noqa: BLE001 - only a help for the reader of the log, of a record that is broken somehow
+        return None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 
 class Pace:
@@ -12,11 +11,18 @@ class Pace:
     Lets requests start: at most so many a second, and none while the server asks for quiet.
 
     :param per_second: Upper bound of requests a second; None for no bound.
+    :param sleep: Waits so many seconds, and tells whether to go on.
     :param clock: Monotonic time in seconds.
     """
 
-    def __init__(self, per_second: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        per_second: float | None,
+        sleep: Callable[[float], Awaitable[bool]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._interval = 1 / per_second if per_second else 0.0
+        self._sleep = sleep
         self._clock = clock
         self._next = 0.0
         self._quiet_until = 0.0
@@ -33,11 +39,10 @@ class Pace:
             if start <= now:
                 self._next = now + self._interval
                 return
-            if start > self._quiet_until:
+            taken = start > self._quiet_until
+            if taken:
                 # The turn is taken at once, in the order of asking; a hold that comes later still delays it.
                 self._next = start + self._interval
-                await asyncio.sleep(start - now)
-                if self._quiet_until <= self._clock():
-                    return
-            else:
-                await asyncio.sleep(start - now)
+            goes_on = await self._sleep(start - now)
+            if not goes_on or (taken and self._quiet_until <= self._clock()):
+                return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from copy import deepcopy
 from decimal import Decimal
 
 import msgspec
@@ -45,13 +46,15 @@ def _events(rows: Iterable[Row], shaper: Shaper, shaping: Shaping, ledger: Ledge
             ledger.unreadable(row, data)
             continue
         try:
-            event = shaper.shape(decode(data))
+            event = shaper.shape(decode(data) if type(data) is bytes or shaping.transform is None else deepcopy(data))
             if event is None:
                 tally.skipped += 1
                 continue
             checked = check_event(event, shaping.timestamp_unit, shaping.zone)
         except InvalidEvent as error:
             ledger.invalid(row, error)
+        except Exception as error:  # noqa: BLE001 - one odd record must never end a delivery, nor every retry of it
+            ledger.invalid(row, InvalidEvent("cannot be shaped", f"{type(error).__name__}: {error}"[:200]))
         else:
             yield Event(row, checked)
 
@@ -70,5 +73,7 @@ def decode(data: object) -> object:
         raise InvalidEvent("not UTF-8", f"byte {error.start + 1} of the line: {error.reason}") from None
     except RecursionError:
         raise InvalidEvent("not JSON", "nested too deep") from None
+    except ArithmeticError:
+        raise InvalidEvent("not JSON", "a number is too long to be one") from None
     except msgspec.DecodeError as error:
         raise InvalidEvent("not JSON", str(error)) from None

@@ -14,10 +14,20 @@ import msgspec
 
 from airflow_provider_lago.sources.rows import Row, Unreadable
 
+#: Python refuses to write out whole numbers that are much longer.
+_LONGEST_INT = 10_000
+
+#: What tells one task's reports from another's.
+_OWNER = ("dag_id", "task_id", "map_index")
+
 REJECTED = "rejected.jsonl"
 SUMMARY = "summary.json"
 
 _encode = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
+
+
+class ReportInUseError(ValueError):
+    """A report folder that belongs to another task."""
 
 
 class Report(Protocol):
@@ -54,42 +64,52 @@ class FolderReport:
     :param folder: The folder; made where it is missing.
     :param run: Identifies the task instance in each line.
     :raises OSError: if the folder cannot be written, before anything is sent.
+    :raises ReportInUseError: if the folder holds the report of another task.
     """
 
     def __init__(self, folder: str | os.PathLike[str], run: Mapping[str, Any]) -> None:
         self._folder = Path(folder)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._run = dict(run)
-        for name in (REJECTED, SUMMARY):
-            _keep_earlier(self._folder / name)
-        self._rejects: BinaryIO = (self._folder / REJECTED).open("wb")
+        _check_owner(self._folder / SUMMARY, self._run)
+        _keep_earlier(self._folder)
+        # Not buffered: a killed task leaves whole lines, and none is missing.
+        self._rejects: BinaryIO = (self._folder / REJECTED).open("xb", buffering=0)
+        self._write_summary({"halted": "running, or killed"})
 
     def rejected(self, row: Row, *, reason: str, detail: str, code: str | None, payload: bytes | None) -> None:
         """Append a line with the record, its place and the reason."""
         line: dict[str, Any] = {
             "position": row.position,
-            "origin": row.origin,
+            "origin": printable(row.origin),
             "line": row.line,
-            "reason": reason,
-            "detail": detail,
+            "reason": printable(reason),
+            "detail": printable(detail),
             "code": code,
-            "record": printable(row.data),
+            "record": None,
             "event": msgspec.Raw(payload) if payload is not None else None,
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "run": self._run,
         }
-        self._rejects.write(_encode(line) + b"\n")
+        try:
+            text = _encode({**line, "record": printable(row.data)})
+        except Exception:  # noqa: BLE001 - whatever the record is, the reason must be written down
+            text = _encode({**line, "record": _as_text(row.data)})
+        self._rejects.write(text + b"\n")
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write the summary whole or not at all, and close."""
         self._rejects.close()
-        draft = self._folder / f".{SUMMARY}.part"
-        draft.write_bytes(msgspec.json.format(_encode({**summary, "run": self._run}), indent=2) + b"\n")
-        draft.replace(self._folder / SUMMARY)
+        self._write_summary(summary)
 
     def paths(self) -> dict[str, str]:
         """Return the paths of both files."""
         return {"rejected": str(self._folder / REJECTED), "summary": str(self._folder / SUMMARY)}
+
+    def _write_summary(self, summary: Mapping[str, Any]) -> None:
+        draft = self._folder / f".{SUMMARY}.part"
+        draft.write_bytes(msgspec.json.format(_encode(printable({**summary, "run": self._run})), indent=2) + b"\n")
+        draft.replace(self._folder / SUMMARY)
 
 
 def printable(data: Any) -> Any:
@@ -105,11 +125,13 @@ def printable(data: Any) -> Any:
             return data.decode("utf-8", "backslashreplace")
         return msgspec.Raw(data)
     if isinstance(data, Unreadable):
-        return data.text
+        return printable(data.text)
     if isinstance(data, str):
-        return data if data.isascii() else data.encode("utf-8", "backslashreplace").decode()
+        return str(data) if data.isascii() else data.encode("utf-8", "backslashreplace").decode()
     if isinstance(data, (float, Decimal)) and not math.isfinite(data):
         return str(data)
+    if isinstance(data, int) and data.bit_length() > _LONGEST_INT:
+        return f"a whole number of {data.bit_length()} bits"
     if isinstance(data, Mapping):
         return {printable(str(name)): printable(value) for name, value in data.items()}
     if isinstance(data, (list, tuple)):
@@ -117,10 +139,41 @@ def printable(data: Any) -> Any:
     return data
 
 
-def _keep_earlier(path: Path) -> None:
-    if not path.exists() or path.stat().st_size == 0:
+def _as_text(data: Any) -> str:
+    try:
+        text = data.decode("utf-8", "backslashreplace") if isinstance(data, bytes) else repr(data)
+    except Exception as error:  # noqa: BLE001 - the object's own code
+        text = f"<{type(data).__name__} that has no text: {type(error).__name__}>"
+    return text[:2_000].encode("utf-8", "backslashreplace").decode()
+
+
+def _check_owner(summary: Path, run: Mapping[str, Any]) -> None:
+    """Two tasks that write into one folder would tear each other's evidence apart."""
+    try:
+        owner = msgspec.json.decode(summary.read_bytes())["run"]
+        other = [name for name in _OWNER if name in run and owner.get(name) != run[name]]
+    except (OSError, msgspec.DecodeError, KeyError, TypeError, AttributeError):
+        return
+    if other:
+        raise ReportInUseError(
+            f"{str(summary.parent)!r} holds the report of task {owner.get('task_id')!r} of DAG "
+            f"{owner.get('dag_id')!r}: give each task a folder of its own, such as "
+            "'.../{{ run_id }}/{{ task.task_id }}'"
+        )
+
+
+def _keep_earlier(folder: Path) -> None:
+    """Give what an earlier run left the next free number."""
+    files = [folder / REJECTED, folder / SUMMARY]
+    if not any(path.exists() for path in files):
         return
     number = 1
-    while (kept := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
+    while any(_numbered(path, number).exists() for path in files):
         number += 1
-    path.rename(kept)
+    for path in files:
+        if path.exists():
+            path.rename(_numbered(path, number))
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}.{number}{path.suffix}")

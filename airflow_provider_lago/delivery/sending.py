@@ -33,6 +33,12 @@ from airflow_provider_lago.delivery.transport import Transport
 _TRIES_BEFORE_HALVING = 3
 _TRIES_OF_A_HALF = 2
 
+#: Single events that are held to be at fault while the server has not taken any: beyond it, it is not the events.
+_MOST_REFUSED = 20
+
+#: Requests that fail for good while nothing shows that the server works, before the delivery ends.
+_MOST_DOUBTS = 2
+
 #: Fewest tries of a single event before it is held to be at fault.
 _TRIES_OF_ONE = 5
 
@@ -68,6 +74,8 @@ class _Part:
     :param suspected_since: When it failed first; for a half, when the halving began.
     :param half: Whether it is half of a request that failed.
     :param deferred: Whether it has been put behind the other parts once.
+    :param last_chance: Whether it has been parked until all other events were delivered.
+    :param slowdowns: How often it met a 429.
     """
 
     indexes: Sequence[int]
@@ -76,6 +84,7 @@ class _Part:
     suspected_since: float = math.inf
     half: bool = False
     deferred: bool = False
+    last_chance: bool = False
     slowdowns: int = 0
 
 
@@ -97,15 +106,27 @@ class Sender:
         self._policy = plan.policy
         self._transport = transport
         self._ledger = ledger
-        self._pace = Pace(plan.requests_per_second)
         self._halted = asyncio.Event()
+        self._pace = Pace(plan.requests_per_second, self._sleep)
         self._healthy = 0
         self._healthy_since = time.monotonic()
         self._healed = 0
+        self._doubts = 0
+        self._refused = 0
+        self._throttled_since: float | None = None
+        self._parked: list[tuple[Batch, int]] = []
 
     async def deliver(self, batch: Batch) -> None:
         """Send a batch and what remains of it until every event is settled, or the delivery is halted."""
-        parts = deque([_Part(range(len(batch.events)))])
+        await self._work_off(batch, deque([_Part(range(len(batch.events)))]))
+
+    async def deliver_parked(self) -> None:
+        """Try again the events that a working server could not take, now that all others are delivered."""
+        for batch, index in self._parked:
+            parts = deque([_Part([index], maybe_stored=True, last_chance=True)])
+            await self._work_off(batch, parts)
+
+    async def _work_off(self, batch: Batch, parts: deque[_Part]) -> None:
         while parts and self.halt is None:
             part = parts.popleft()
             await self._pace.turn()
@@ -131,7 +152,7 @@ class Sender:
             case SlowDown():
                 return self._slow_down(part, verdict)
             case Stop():
-                self._stop(Halt(verdict.why, final=True))
+                self._stop(Halt(verdict.why, verdict.final))
         return []
 
     def _judge(self, answer: Answer | Failure, size: int) -> Verdict:
@@ -160,22 +181,45 @@ class Sender:
         part.maybe_stored |= failure.stored
         part.suspected_since = min(part.suspected_since, time.monotonic())
         proven = failure.blames or self._healthy_since > part.suspected_since
+        single = len(part.indexes) == 1
         if not failure.lasts and part.tries < self._tries_worth(part, proven and not failure.outage):
             await self._sleep(self._policy.wait(part.tries))
             return [part]
-        if not proven and (failure.outage or len(part.indexes) == 1):
-            if waiting and not part.deferred:
-                part.deferred = True
-                return [part]
-            self._stop(Halt(f"gave up after {part.tries} tries of one request: {failure.refusal.reason}", final=False))
-            return []
-        if len(part.indexes) > 1:
-            middle = len(part.indexes) // 2
-            halves = (part.indexes[:middle], part.indexes[middle:])
-            since = part.suspected_since if part.half else time.monotonic()
-            return [_Part(half, 0, part.maybe_stored, since, half=True) for half in halves]
-        self._ledger.refuse(batch, part.indexes[0], failure.refusal)
+        if not proven and (failure.outage or single):
+            return self._doubt_the_server(batch, part, failure, waiting)
+        if not single:
+            return self._divide(part, proven)
+        if failure.outage and not part.last_chance:
+            # An outage is nobody's fault: the event is tried once more when all others are delivered.
+            self._parked.append((batch, part.indexes[0]))
+        elif failure.outage:
+            self._give_up(batch, part, failure)
+        elif not self._healthy and self._refused >= _MOST_REFUSED:
+            self._stop(Halt(f"everything is refused: {failure.refusal.reason}", final=True))
+        else:
+            self._refused += 1
+            self._ledger.refuse(batch, part.indexes[0], failure.refusal)
         return []
+
+    def _divide(self, part: _Part, proven: bool) -> list[_Part]:
+        """Halve a request; where nothing shows that the server works, ask it with a single event first."""
+        at = len(part.indexes) // 2 if proven else 1
+        since = part.suspected_since if part.half else time.monotonic()
+        pieces = (part.indexes[:at], part.indexes[at:])
+        return [_Part(piece, 0, part.maybe_stored, since, half=True, last_chance=part.last_chance) for piece in pieces]
+
+    def _doubt_the_server(self, batch: Batch, part: _Part, failure: Opaque, waiting: bool) -> list[_Part]:
+        """End the delivery, unless another part of the batch may still show that the server works."""
+        self._doubts += 1
+        if waiting and not part.deferred and self._doubts < _MOST_DOUBTS:
+            part.deferred = True
+            return [part]
+        self._give_up(batch, part, failure)
+        return []
+
+    def _give_up(self, batch: Batch, part: _Part, failure: Opaque) -> None:
+        one = f" ({batch.events[part.indexes[0]].row.where})" if len(part.indexes) == 1 else ""
+        self._stop(Halt(f"gave up after {part.tries} tries of one request{one}: {failure.refusal.reason}", final=False))
 
     def _tries_worth(self, part: _Part, proven: bool) -> int:
         """Return how often a failing request is tried before it is looked into."""
@@ -193,7 +237,9 @@ class Sender:
 
     def _slow_down(self, part: _Part, verdict: SlowDown) -> list[_Part]:
         part.slowdowns += 1
-        if time.monotonic() - self._healthy_since > _PATIENCE:
+        now = time.monotonic()
+        self._throttled_since = self._throttled_since or now
+        if now - self._throttled_since > _PATIENCE:
             self._stop(Halt(f"nothing but 'too many requests' (HTTP 429) for {_PATIENCE:g} s", final=False))
             return []
         self._pace.hold(wait_after_429(verdict.asked, part.slowdowns, self._policy))
@@ -203,15 +249,17 @@ class Sender:
         self._healthy += 1
         self._healthy_since = max(self._healthy_since, started)
         self._healed += part.tries
+        self._throttled_since = None
 
     def _stop(self, halt: Halt) -> None:
         if self.halt is None:
             self.halt = halt
             self._halted.set()
 
-    async def _sleep(self, seconds: float) -> None:
-        """Wait, but not longer than the delivery runs."""
+    async def _sleep(self, seconds: float) -> bool:
+        """Wait, but not longer than the delivery runs; tell whether it goes on."""
         try:
             await asyncio.wait_for(self._halted.wait(), seconds)
         except TimeoutError:
-            return
+            return True
+        return False

@@ -13,9 +13,17 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_lago.api.advice import describe, is_web_page
-from airflow_provider_lago.api.answers import Answer, LagoError, describe_details, read_error
-from airflow_provider_lago.api.retry import UNAVAILABLE
+from airflow_provider_lago.api.advice import describe, is_web_page, lasts
+from airflow_provider_lago.api.answers import Answer, LagoError, describe_details, is_of_lago, read_error
+
+#: Statuses below 500 that pass by themselves: timeouts, conflicts and locks of gateways.
+_PASSING = frozenset({408, 409, 423, 425})
+
+_PARAM_MISSING = "param is missing"
+_BODY_LOST = (
+    "Lago found no events in a request that held some: something between Airflow and Lago changes the body or the "
+    "Content-Type header"
+)
 
 _DUPLICATE = {"transaction_id": ["value_already_exist"]}
 
@@ -78,9 +86,15 @@ class SlowDown:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """No event can be delivered until somebody changes something; nothing is dropped."""
+    """
+    No event can be delivered; nothing is dropped.
+
+    :param why: In words, with what to do.
+    :param final: Whether somebody has to change something first.
+    """
 
     why: str
+    final: bool = True
 
 
 Verdict = Accepted | Sorted | Opaque | SlowDown | Stop
@@ -112,20 +126,25 @@ def settle(answer: Answer, size: int, *, conn_id: str, single: bool = False) -> 
         return _settle_success(answer, size, conn_id, single)
     error = read_error(answer)
     if status == 422:
-        return _settle_refusal(error, size, single)
+        return _settle_refusal(answer, error, size, single)
     if status == 429:
         return SlowDown(answer.asked_wait)
     if status == 413:
         return Opaque(Refusal("request too large (HTTP 413)", "413"), lasts=True, blames=True)
     if status == 400:
-        # Lago's own JSON says that the server works and the body is at fault; a proxy's page says nothing.
-        by_lago = isinstance(answer.json(), dict)
-        return Opaque(Refusal("bad request (HTTP 400)", "400"), lasts=True, blames=by_lago)
+        if _PARAM_MISSING in error.message:
+            return Stop(_BODY_LOST)
+        # Lago's own answer says that the server works and the body is at fault; a gateway's says nothing.
+        return Opaque(Refusal(error.message, "400"), lasts=True, blames=is_of_lago(answer))
     if status == 500:
         return Opaque(Refusal("server error (HTTP 500)", "500"), stored=True)
-    if status in UNAVAILABLE or status == 408:
+    if status == 403 and not is_of_lago(answer):
+        return Opaque(Refusal(error.message, "403"), lasts=True)  # a firewall, perhaps at one record's content
+    if status > 500 or status in _PASSING:
         return Opaque(Refusal(error.message, str(status)), outage=True, stored=True)
-    return Stop(describe(answer, conn_id))
+    if 200 < status < 300:
+        return _doubtful(f"HTTP {status} is not an answer of Lago to events")
+    return Stop(describe(answer, conn_id), final=lasts(answer))
 
 
 def _settle_success(answer: Answer, size: int, conn_id: str, single: bool) -> Verdict:
@@ -147,21 +166,18 @@ def _doubtful(why: str) -> Opaque:
     return Opaque(Refusal(why, "200"), outage=True, stored=True)
 
 
-def _settle_refusal(error: LagoError, size: int, single: bool) -> Verdict:
+def _settle_refusal(answer: Answer, error: LagoError, size: int, single: bool) -> Verdict:
     if error.code == "lock_acquisition_failed":
-        return Opaque(_opaque_422(error), outage=True)
+        return Opaque(Refusal(error.message, "lock_acquisition_failed"), outage=True)
     details = error.details
     if single:
-        return _sort({0: details}) if details is not None else Opaque(_opaque_422(error), lasts=True, blames=True)
+        return _sort({0: details}) if details is not None else _opaque_422(answer, error)
     named = _by_index(details, size)
     if named:
         return _sort(named)
     if details == {"events": ["no_events"]}:
-        return Stop(
-            "Lago found no events in a request that held some: something between Airflow and Lago changes the body or "
-            "the Content-Type header"
-        )
-    return Opaque(_opaque_422(error), lasts=True, blames=True)
+        return Stop(_BODY_LOST)
+    return _opaque_422(answer, error)
 
 
 def _by_index(details: Any, size: int) -> dict[int, Any]:
@@ -184,5 +200,5 @@ def _sort(named: Mapping[int, Any]) -> Sorted:
     )
 
 
-def _opaque_422(error: LagoError) -> Refusal:
-    return Refusal(error.message, error.code or "422")
+def _opaque_422(answer: Answer, error: LagoError) -> Opaque:
+    return Opaque(Refusal(error.message, error.code or "422"), lasts=True, blames=is_of_lago(answer))

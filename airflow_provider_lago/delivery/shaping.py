@@ -11,6 +11,9 @@ from airflow_provider_lago.api.events import EVENT_FIELDS, InvalidEvent
 from airflow_provider_lago.delivery.identity import Identify, identity
 from airflow_provider_lago.delivery.paths import MISSING, Getter, getter, nest, without
 
+#: How targets under ``properties`` begin.
+_NESTED = "properties."
+
 Record = Mapping[str, Any]
 Transform = Callable[[dict[str, Any]], Record | None]
 
@@ -60,9 +63,9 @@ class Shaper:
         self._exclude = list(shaping.exclude)
         self._constants = list(shaping.constants.items())
         self._columns = _columns(shaping)
-        self._properties = _property_columns(shaping.properties)
+        self._properties = _property_columns(shaping)
         self._selects = bool(shaping.fields or shaping.properties)
-        self._identify: Identify = identity(shaping.transaction_id)
+        self._identify: Identify = identity(shaping.transaction_id, shaping.timestamp_unit, shaping.zone)
         self._identity_columns = _identity_columns(shaping.transaction_id)
 
     def shape(self, record: Any) -> dict[str, Any] | None:
@@ -102,10 +105,10 @@ class Shaper:
         return event
 
     def _nest_properties(self, event: dict[str, Any], source: Record) -> None:
-        for name, path, read, optional in self._properties:
+        for target, path, read, optional in self._properties:
             value = read(source)
             if value is not MISSING and value is not None:
-                _place(event, f"properties.{name}", value)
+                _place(event, target, value)
             elif not optional:
                 found = "no" if value is MISSING else "an empty"
                 raise InvalidEvent(
@@ -127,14 +130,21 @@ def _apply(transform: Transform, record: Record) -> Record | None:
 
 def _columns(shaping: Shaping) -> list[tuple[str, str, Getter, bool]]:
     """Return (event field, path, reader, named by the user); fields that nobody maps keep their own names."""
-    columns = [(target, path, getter(path), True) for target, path in shaping.fields.items()]
+    columns = [(to, path, getter(path), True) for to, path in shaping.fields.items() if not to.startswith(_NESTED)]
     given = {target.partition(".")[0] for target in (*shaping.fields, *shaping.constants) if "." not in target}
     return [(name, name, getter(name), False) for name in EVENT_FIELDS if name not in given] + columns
 
 
-def _property_columns(properties: Sequence[str] | Mapping[str, str]) -> list[tuple[str, str, Getter, bool]]:
+def _property_columns(shaping: Shaping) -> list[tuple[str, str, Getter, bool]]:
+    """Return (target, path, reader, may be missing) for each column that becomes a property."""
+    named = _named_properties(shaping.properties)
+    named |= {target: path for target, path in shaping.fields.items() if target.startswith(_NESTED)}
+    return [(target, _bare(path), getter(_bare(path)), path.endswith("?")) for target, path in named.items()]
+
+
+def _named_properties(properties: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
     named = properties if isinstance(properties, Mapping) else {_bare(path): path for path in properties}
-    return [(name, _bare(path), getter(_bare(path)), path.endswith("?")) for name, path in named.items()]
+    return {f"{_NESTED}{name}": path for name, path in named.items()}
 
 
 def _bare(path: str) -> str:
@@ -152,17 +162,42 @@ def _place(event: dict[str, Any], target: str, value: Any) -> None:
 
 
 def _check_targets(shaping: Shaping) -> None:
-    for argument, targets in (("fields", shaping.fields), ("constants", shaping.constants)):
-        for target in targets:
-            root, dot, _ = target.partition(".")
-            if root not in EVENT_FIELDS or (dot and root != "properties"):
+    _check_types(shaping)
+    targets = [*shaping.fields, *_named_properties(shaping.properties), *shaping.constants]
+    for target in targets:
+        root, dot, _ = target.partition(".")
+        if root not in EVENT_FIELDS or (dot and root != "properties"):
+            argument = "fields" if target in shaping.fields else "constants"
+            raise ValueError(
+                f"{argument} names {target!r}, which an event does not have: it has {', '.join(EVENT_FIELDS)}, "
+                "and properties.<name>"
+            )
+        if targets.count(target) > 1:
+            raise ValueError(f"{target!r} is given twice by fields, properties and constants: keep one")
+    for longer in targets:
+        for shorter in shaping.constants:
+            if longer.startswith(f"{shorter}."):
                 raise ValueError(
-                    f"{argument} names {target!r}, which an event does not have: it has {', '.join(EVENT_FIELDS)}, "
-                    "and properties.<name>"
+                    f"constants gives {shorter!r} as a whole, which would replace {longer!r}: write its parts, such as "
+                    f"constants={{'{shorter}.name': value}}"
                 )
-    twice = sorted(set(shaping.fields) & set(shaping.constants))
-    if twice:
-        raise ValueError(f"{', '.join(map(repr, twice))} stands in both fields and constants: keep one")
+
+
+def _check_types(shaping: Shaping) -> None:
+    for argument, columns in (("properties", shaping.properties), ("exclude", shaping.exclude)):
+        if isinstance(columns, str):
+            raise ValueError(f"{argument} must be a list of columns: write [{columns!r}]")
+        if not isinstance(columns, (Sequence, Mapping)):
+            raise ValueError(f"{argument} must be a list of columns, not a {type(columns).__name__}")
+    for argument, values in (("fields", shaping.fields), ("constants", shaping.constants)):
+        if not isinstance(values, Mapping):
+            raise ValueError(f"{argument} must be a dict, not a {type(values).__name__}")
+    named = shaping.properties.values() if isinstance(shaping.properties, Mapping) else shaping.properties
+    for path in (*shaping.fields.values(), *named, *shaping.exclude):
+        if not isinstance(path, str) or not path:
+            raise ValueError(f"fields, properties and exclude name columns by text, not by {path!r}")
+    if shaping.transform is not None and not callable(shaping.transform):
+        raise ValueError(f"transform must be a function, not {shaping.transform!r}")
 
 
 def _identity_columns(strategy: Any) -> frozenset[str]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import ssl
 from types import TracebackType
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import aiohttp
 import certifi
 
 from airflow_provider_lago.api.answers import Answer
+from airflow_provider_lago.api.connection import ConnectionSettings, ConnectionSettingsError
 from airflow_provider_lago.api.failures import Cause, Failure, read_failure
 
-if TYPE_CHECKING:
-    from airflow_provider_lago.api.connection import ConnectionSettings
+#: Longest answer that is held, in bytes: Lago's to a full batch of large events is far below it.
+_LONGEST_ANSWER = 64 << 20
 
 
 class Transport:
@@ -43,11 +43,10 @@ class Transport:
         secure = any(
             (url or "").startswith("https:") for url in (settings.api_url, settings.ingest_url, settings.proxy)
         )
+        tls = _tls_context(settings) if secure else True
         self._session = aiohttp.ClientSession(
             headers=self._headers,
-            connector=aiohttp.TCPConnector(
-                limit=self._connections, ssl=tls_context(settings.verify) if secure else True
-            ),
+            connector=aiohttp.TCPConnector(limit=self._connections, ssl=tls),
             timeout=aiohttp.ClientTimeout(
                 total=settings.connect_timeout + 2 * settings.read_timeout,
                 sock_connect=settings.connect_timeout,
@@ -70,9 +69,31 @@ class Transport:
             raise RuntimeError("the transport is not open")
         try:
             async with self._session.post(url, data=body, allow_redirects=False) as response:
-                return Answer.of(response.status, response.headers.items(), await response.read())
+                body_read = await _read(response)
+                if response.status != 200:
+                    body_read = body_read.replace(self._settings.api_key.encode(), b"***")  # some proxies echo headers
+                return Answer.of(response.status, response.headers.items(), body_read)
+        except _TooLong:
+            return Failure(
+                Cause.TOO_LONG, f"{_origin(url)} answers with more than {_LONGEST_ANSWER >> 20} MiB: is it Lago?"
+            )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return read_failure(error, origin=_origin(url), conn_id=self._settings.conn_id, otherwise=_cause_of(error))
+
+
+class _TooLong(Exception):
+    pass
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    if response.content_length is not None and response.content_length <= _LONGEST_ANSWER:
+        return await response.read()
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > _LONGEST_ANSWER:
+            raise _TooLong
+    return bytes(body)
 
 
 def _cause_of(error: Exception) -> Cause:
@@ -93,16 +114,17 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def tls_context(verify: bool | str) -> ssl.SSLContext | bool:
-    """
-    Return the TLS context for a delivery; building one loads all certificates, so it is built once.
-
-    :param verify: As for requests: True for the certificates that requests trusts, False for any, or the path of a CA
-        bundle (a file, or a folder of hashed certificates).
-    """
+def _tls_context(settings: ConnectionSettings) -> ssl.SSLContext | bool:
+    """Return the TLS context for a delivery; building one loads all certificates, so it is built once."""
+    verify = settings.verify
     if verify is False:
         return False
     bundle = verify if isinstance(verify, str) else certifi.where()
-    if os.path.isdir(bundle):
-        return ssl.create_default_context(capath=bundle)
-    return ssl.create_default_context(cafile=bundle)
+    try:
+        if os.path.isdir(bundle):
+            return ssl.create_default_context(capath=bundle)
+        return ssl.create_default_context(cafile=bundle)
+    except (ssl.SSLError, OSError):
+        raise ConnectionSettingsError(
+            settings.conn_id, f"the CA bundle {bundle!r} holds no readable certificate: give a PEM file"
+        ) from None

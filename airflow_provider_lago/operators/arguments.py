@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from datetime import tzinfo
+from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off", "none", ""})
@@ -35,18 +38,18 @@ class Threshold:
 
     def __init__(self, value: Any) -> None:
         self._count: float = math.inf
-        self._share: float = 1.0
+        self._share = Decimal(1)
         self._text = str(value)
         try:
             if isinstance(value, str) and value.strip().endswith("%"):
-                self._share = float(value.strip()[:-1]) / 100
+                self._share = Decimal(value.strip()[:-1]) / 100
             elif isinstance(value, bool):
                 raise ValueError
             elif isinstance(value, float) or (isinstance(value, str) and "." in value):
-                self._share = float(value)
+                self._share = Decimal(str(value).strip())
             else:
                 self._count = int(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, ArithmeticError):
             raise ValueError(f"max_rejected must be a count (10) or a share (0.01 or '1%'), not {value!r}") from None
         if not (0 <= self._share <= 1 and self._count >= 0):
             raise ValueError(f"max_rejected must be at least 0, and a share at most 1 (100%), not {value!r}")
@@ -79,3 +82,30 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
     return str(value)
+
+
+def check_rate(name: str, value: Any) -> float | None:
+    """
+    Return a rate above 0, or None for no bound.
+
+    :raises ValueError: naming the argument.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a number above 0, not {value!r}")
+    return float(value)
+
+
+def check_zone(name: str, value: Any) -> tzinfo:
+    """
+    Return a time zone, given by itself or by its name.
+
+    :raises ValueError: if it is not known.
+    """
+    if isinstance(value, tzinfo):
+        return value
+    try:
+        return ZoneInfo(value)
+    except (LookupError, ValueError, TypeError, OSError):
+        raise ValueError(f"{name} {value!r} is not known: use a name such as 'Europe/Paris'") from None

@@ -8,22 +8,30 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
+from airflow_provider_lago.api.connection import ConnectionSettingsError
 from airflow_provider_lago.api.timestamps import UNITS
 from airflow_provider_lago.delivery.identity import RANDOM
 from airflow_provider_lago.delivery.plan import LARGEST_BATCH, Plan
 from airflow_provider_lago.delivery.report import FolderReport, NoReport, Report
 from airflow_provider_lago.delivery.shaping import Shaper, Shaping
 from airflow_provider_lago.exceptions import (
+    LagoConnectionError,
     LagoDeliveryError,
     LagoFatalDeliveryError,
     LagoInputError,
     LagoRejectedError,
 )
-from airflow_provider_lago.operators.arguments import Threshold, as_bool, check_choice, check_whole
+from airflow_provider_lago.operators.arguments import (
+    Threshold,
+    as_bool,
+    check_choice,
+    check_rate,
+    check_whole,
+    check_zone,
+)
 from airflow_provider_lago.sources.files import FileSource
 from airflow_provider_lago.sources.rows import NothingFound, Source, SourceError
 from airflow_provider_lago.sources.values import ValueSource
@@ -67,7 +75,7 @@ class LagoIngestEventsOperator(BaseOperator):
         ``"hash"`` (of the event's content: records that say exactly the same count once), a callable record -> id, or
         ``"random"``. Derived ids depend on the record
         alone, so that a repeated delivery adds nothing; ``"random"`` bills a repeated delivery again. Without it, a
-        record without an id is rejected. (templated)
+        record without an id is rejected. Not templated: Airflow calls functions in template fields.
     :param timestamp_unit: Unit of timestamps that are numbers: ``s`` (default), ``ms``, ``us`` or ``ns``. Datetimes and
         ISO 8601 texts are always understood.
     :param timezone: Time zone of timestamps that name none, default ``UTC``.
@@ -103,7 +111,6 @@ class LagoIngestEventsOperator(BaseOperator):
         "constants",
         "properties",
         "exclude",
-        "transaction_id",
         "max_rejected",
         "report_path",
         "preview",
@@ -205,9 +212,8 @@ class LagoIngestEventsOperator(BaseOperator):
         shaping = self._shaping()
         Shaper(shaping)  # checks the settings before anything is read
         settings = self.hook.settings
-        bounds = [bound for bound in (self.requests_per_second, settings.requests_per_second) if bound is not None]
-        if any(bound <= 0 for bound in bounds):
-            raise ValueError(f"requests_per_second must be above 0, not {self.requests_per_second!r}")
+        own = check_rate("requests_per_second", self.requests_per_second)
+        bounds = [bound for bound in (own, settings.requests_per_second) if bound is not None]
         return Plan(
             source=self._source(),
             shaping=shaping,
@@ -227,10 +233,6 @@ class LagoIngestEventsOperator(BaseOperator):
         return ValueSource(self.records) if self.files is None else FileSource(self.files)
 
     def _shaping(self) -> Shaping:
-        try:
-            zone = ZoneInfo(self.timezone)
-        except (ZoneInfoNotFoundError, ValueError, TypeError):
-            raise ValueError(f"timezone {self.timezone!r} is not known: use a name such as 'Europe/Paris'") from None
         return Shaping(
             fields=self.fields or {},
             constants=self._constants(),
@@ -239,7 +241,7 @@ class LagoIngestEventsOperator(BaseOperator):
             transform=self.transform,
             transaction_id=self.transaction_id,
             timestamp_unit=check_choice("timestamp_unit", self.timestamp_unit, tuple(UNITS)),
-            zone=zone,
+            zone=check_zone("timezone", self.timezone),
         )
 
     def _constants(self) -> dict[str, Any]:
@@ -258,19 +260,20 @@ class LagoIngestEventsOperator(BaseOperator):
     def _open_report(self, context: Context) -> Report:
         if not self.report_path:
             return NoReport()
-        if "://" in str(self.report_path):
-            raise self._input_error(f"report_path {str(self.report_path)!r} must be a local folder, not a URI")
-        ti = context["ti"]
+        ti = context.get("ti")
         run = {name: getattr(ti, name, None) for name in ("dag_id", "run_id", "task_id", "map_index", "try_number")}
-        folder = Path(self.report_path)
-        if run["map_index"] is not None and run["map_index"] >= 0:
-            folder = folder / str(run["map_index"])
         try:
+            if "://" in os.fspath(self.report_path):
+                raise ValueError(f"report_path {os.fspath(self.report_path)!r} must be a local folder, not a URI")
+            folder = Path(self.report_path)
+            if run["map_index"] is not None and run["map_index"] >= 0:
+                folder = folder / str(run["map_index"])
             return FolderReport(folder, run)
         except OSError as error:
-            raise self._input_error(
-                f"report_path {str(folder)!r} cannot be written: {error.strerror or error}"
-            ) from None
+            problem = f"report_path {str(self.report_path)!r} cannot be written: {error.strerror or error}"
+        except (ValueError, TypeError) as error:
+            problem = f"report_path: {error}"
+        raise self._input_error(problem)
 
     def _deliver(self, plan: Plan, report: Report) -> tuple[Result, dict[str, Any]]:
         from airflow_provider_lago.delivery.delivery import Delivery
@@ -287,18 +290,27 @@ class LagoIngestEventsOperator(BaseOperator):
         try:
             result = delivery.run()
         except BaseException as error:
-            partial = delivery.interrupted(f"interrupted by {type(error).__name__}").summary()
-            report.finish(partial)
-            self.log.warning("Delivery did not end: %s", _in_words(partial))
+            self._keep_partial(delivery, report, error)
             if isinstance(error, Stopped):
                 raise LagoDeliveryError(
                     f"Task {self.task_id!r} was ended by Airflow; a retry goes on without doubling anything"
                 ) from None
+            if isinstance(error, ConnectionSettingsError):
+                raise LagoConnectionError(str(error)) from None
             raise
         summary = {**result.summary(), "report": report.paths()}
         report.finish(summary)
         self.log.info("Delivery ended: %s", _in_words(summary))
         return result, summary
+
+    def _keep_partial(self, delivery: Delivery, report: Report, error: BaseException) -> None:
+        """Write down how far a delivery came; what ended it must not be hidden by what this runs into."""
+        partial = delivery.interrupted(f"interrupted by {type(error).__name__}").summary()
+        self.log.warning("Delivery did not end: %s", _in_words(partial))
+        try:
+            report.finish(partial)
+        except OSError as trouble:
+            self.log.warning("The report in %s could not be finished: %s", self.report_path, trouble)
 
     def _judge(self, result: Result, threshold: Threshold, report: Report) -> None:
         """Raise what the result means for the task."""
@@ -353,4 +365,8 @@ class LagoIngestEventsOperator(BaseOperator):
 
 
 def _in_words(summary: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in summary.items() if value)
+    counts = [f"{name} {value:,}" for name, value in summary.items() if isinstance(value, (int, float))]
+    reasons = [f"{count:,} x {reason}" for reason, count in summary["reasons"].items()]
+    said = [summary["halted"]] if "halted" in summary else []
+    paths = list(summary.get("report", {}).values())
+    return "; ".join(", ".join(part) for part in (counts, reasons, said, paths) if part)

@@ -3,53 +3,106 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Generator, Iterator, Sequence
 from typing import BinaryIO
 
 from airflow_provider_lago.sources.rows import Row, SourceError, Unreadable
+
+#: The longest record, in bytes; beyond it the memory of a delivery would depend on its input.
+LONGEST_RECORD = 4 << 20
+
+#: What a report keeps of a line that is not a record, in characters.
+_KEPT = 2_000
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class _RecordTooLong(Exception):
+    pass
+
+
+class _Lines:
+    """
+    The lines of a file for :mod:`csv`, which is not told where a record begins.
+
+    :param stream: The open file.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._size = 0
+        self.first = 1
+        self.taken: list[str] = []
+
+    def begin_record(self) -> None:
+        """Forget the lines of the record before."""
+        self.first += len(self.taken)
+        self.taken = []
+        self._size = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._stream.readline(LONGEST_RECORD)
+        if not line:
+            raise StopIteration
+        if self.first == 1 and not self.taken:
+            line = line.removeprefix(_BOM)
+        # Bytes that are not UTF-8 are carried along, to cost only the records and columns that hold them.
+        text = line.decode("utf-8", "surrogateescape")
+        self.taken.append(text)
+        self._size += len(line)
+        if self._size >= LONGEST_RECORD:
+            self._skip_line(line)
+            raise _RecordTooLong
+        return text
+
+    def _skip_line(self, line: bytes) -> None:
+        while line and not line.endswith(b"\n"):
+            line = self._stream.readline(LONGEST_RECORD)
 
 
 def read_csv(stream: BinaryIO, origin: str, position: int) -> Generator[Row, None, int]:
     """
     Yield a row for each line below the header; an empty cell is a missing value.
 
-    Bytes that are not UTF-8 are carried along as they are and refused where they would be sent, so that they cost
-    only the records, and the columns, that hold them.
+    What is not CSV is reported line by line, with its text: a quotation mark that is never closed swallows lines that
+    are records, and each of them must be found again.
 
     :param stream: The open file.
     :param origin: Its name.
     :param position: Number of records before this file.
     :return: Number of records up to the end of this file.
-    :raises SourceError: if the header is empty, or names a column twice or not at all.
+    :raises SourceError: if the header is ambiguous, or a quoted cell does not end within :data:`LONGEST_RECORD`.
     """
-    text = _as_text(stream)
-    lines = csv.reader(text, strict=True)
-    try:
-        header = _read_header(lines, origin)
-        if not header:
+    lines, reader = _open(stream)
+    header = _read_header(lines, reader, origin)
+    width = len(header)
+    while True:
+        lines.begin_record()
+        try:
+            cells = next(reader)
+        except StopIteration:
             return position
-        width = len(header)
-        while True:
-            line = lines.line_num + 1
-            try:
-                cells = next(lines)
-            except StopIteration:
-                return position
-            except csv.Error as error:
+        except csv.Error as error:
+            for number, text in enumerate(lines.taken, lines.first):
                 position += 1
-                yield Row(position, origin, line, _unreadable(error, line, lines.line_num))
-                continue
-            if not cells:
-                continue
+                yield Row(position, origin, number, Unreadable("not CSV", str(error), text.rstrip("\r\n")[:_KEPT]))
+            continue
+        except _RecordTooLong:
             position += 1
-            if len(cells) == width:
-                record = {name: cell or None for name, cell in zip(header, cells, strict=True)}
-                yield Row(position, origin, line, record)
-            else:
-                yield Row(position, origin, line, _ragged(cells, width))
-    finally:
-        text.detach()  # the stream is closed by whoever opened it
+            yield Row(position, origin, lines.first, _too_long(lines, origin))
+            continue
+        if not cells:
+            continue
+        position += 1
+        if len(cells) == width:
+            record = {name: cell or None for name, cell in zip(header, cells, strict=True)}
+            yield Row(position, origin, lines.first, record)
+        else:
+            detail = f"{len(cells)} cells under a header of {width}"
+            yield Row(position, origin, lines.first, Unreadable("wrong number of cells", detail, _text(lines)))
 
 
 def check_csv_header(stream: BinaryIO, origin: str) -> None:
@@ -58,22 +111,27 @@ def check_csv_header(stream: BinaryIO, origin: str) -> None:
 
     :raises SourceError: as :func:`read_csv`.
     """
-    text = _as_text(stream)
+    _read_header(*_open(stream), origin)
+
+
+def _open(stream: BinaryIO) -> tuple[_Lines, Iterator[list[str]]]:
+    # The limit is the whole process's and by default so low that long texts look like broken quotation marks; ours is
+    # held by counting bytes.
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_RECORD))
+    lines = _Lines(stream)
+    return lines, csv.reader(lines, strict=True)
+
+
+def _read_header(lines: _Lines, reader: Iterator[list[str]], origin: str) -> Sequence[str]:
     try:
-        _read_header(csv.reader(text, strict=True), origin)
-    finally:
-        text.detach()
-
-
-def _as_text(stream: BinaryIO) -> io.TextIOWrapper:
-    return io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-
-
-def _read_header(lines: Iterator[list[str]], origin: str) -> Sequence[str]:
-    try:
-        header = [name.strip() for name in next(lines, [])]
-    except csv.Error as error:
+        cells = next((cells for cells in reader if cells), [])
+    except (csv.Error, _RecordTooLong) as error:
         raise SourceError(f"{origin!r}: the header line is not CSV: {error}") from None
+    header = [name.strip() for name in cells]
+    if header and (header[0].startswith(("\udcff", "\udcfe")) or "\0" in header[0]):
+        raise SourceError(f"{origin!r} is not UTF-8 text; it looks like UTF-16: convert it")
+    if len(header) == 1 and (sign := next((sign for sign in ";\t|" if sign in header[0]), None)):
+        raise SourceError(f"{origin!r}: the columns seem to be separated by {sign!r}; only commas are read")
     for number, name in enumerate(header, 1):
         if not name:
             raise SourceError(f"{origin!r}: column {number} of the header has no name")
@@ -85,9 +143,15 @@ def _read_header(lines: Iterator[list[str]], origin: str) -> Sequence[str]:
     return header
 
 
-def _ragged(cells: Sequence[str], width: int) -> Unreadable:
-    return Unreadable("wrong number of cells", f"{len(cells)} cells under a header of {width}", ",".join(cells)[:2_000])
+def _too_long(lines: _Lines, origin: str) -> Unreadable:
+    if len(lines.taken) > 1:
+        # Going on here would read the inside of a text as records.
+        raise SourceError(
+            f"{origin} line {lines.first}: a quoted cell does not end within {LONGEST_RECORD:,} bytes; close its "
+            "quotation mark"
+        )
+    return Unreadable("line too long", f"more than the {LONGEST_RECORD:,} bytes of the longest record", _text(lines))
 
 
-def _unreadable(error: csv.Error, first: int, last: int) -> Unreadable:
-    return Unreadable("not CSV", f"lines {first} to {max(first, last)}: {error}; is a quotation mark not closed?", "")
+def _text(lines: _Lines) -> str:
+    return "".join(lines.taken).rstrip("\r\n")[:_KEPT]

@@ -60,7 +60,7 @@ class FileSource:
         stream = self._open
         try:
             here = stream.tell() if stream is not None else 0
-        except ValueError:  # closed in the meantime by the thread that reads
+        except (OSError, ValueError):  # closed in the meantime by the thread that reads
             here = 0
         return min(1.0, (self._done + here) / whole) if whole else None
 
@@ -69,16 +69,18 @@ def expand(files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> 
     """
     Return the paths that ``files`` names, each once.
 
-    :raises NothingFound: if a glob matches nothing.
-    :raises SourceError: if nothing is named, or a path does not exist.
+    :raises NothingFound: if nothing is named, or a glob matches nothing.
+    :raises SourceError: if a path does not exist.
     """
+    if not isinstance(files, (str, os.PathLike, Sequence)):
+        raise SourceError(f"files must be a path, a glob or a list of them, not a {type(files).__name__}")
     named = [files] if isinstance(files, (str, os.PathLike)) else list(files)
     if not named:
-        raise SourceError("files is an empty list: name at least one path or glob")
-    found: dict[str, None] = {}
+        raise NothingFound("files is an empty list; set skip_on_empty=True where having no file is normal")
+    found: dict[str, str] = {}  # by the real path, as the same file may have several names
     for pattern in map(_text, named):
         if os.path.exists(pattern):
-            found[pattern] = None
+            found.setdefault(os.path.realpath(pattern), pattern)
         elif _GLOB_SIGNS & set(pattern):
             matches = sorted(path for path in glob.glob(pattern, recursive=True) if not os.path.isdir(path))
             if not matches:
@@ -86,10 +88,11 @@ def expand(files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> 
                     f"no file matches {pattern!r}: check the path as the worker sees it, or set skip_on_empty=True "
                     "where having no file is normal"
                 )
-            found.update(dict.fromkeys(matches))
+            for path in matches:
+                found.setdefault(os.path.realpath(path), path)
         else:
             raise SourceError(f"file {pattern!r} does not exist on this worker")
-    return list(found)
+    return list(found.values())
 
 
 def _text(path: object) -> str:
@@ -98,6 +101,11 @@ def _text(path: object) -> str:
     text = os.fspath(path)
     if not isinstance(text, str) or not text.strip():
         raise SourceError("files holds an empty path")
+    if text.startswith("[") and text.endswith("]") and not os.path.exists(text):
+        raise SourceError(
+            f"files is the text {text[:80]!r}, not a list: a template gives text unless the DAG has "
+            "render_template_as_native_obj=True; pass the other task's output (files=that_task.output)"
+        )
     if "://" in text:
         scheme, _, rest = text.partition("://")
         if scheme != "file":
@@ -111,6 +119,8 @@ def _reader_of(path: str) -> Reader:
         raise SourceError(
             f"{path!r} is a folder: name its files with a glob, such as {os.path.join(path, '*.jsonl')!r}"
         )
+    if not os.path.isfile(path):
+        raise SourceError(f"{path!r} is not a regular file: copy what it gives into one first")
     suffix = os.path.splitext(path)[1].lower()
     try:
         return _READERS[suffix]

@@ -37,7 +37,7 @@ class ValueSource:
         """Yield the records in order; an element that is itself a list is what one mapped task returned."""
         position = 0
         for element in self._records:
-            for record in element if isinstance(element, (list, tuple)) else (element,):
+            for record in element if _is_list_of_records(element) else (element,):
                 position += 1
                 yield Row(position, RECORDS, position, record)
             self._read += 1
@@ -45,6 +45,11 @@ class ValueSource:
     def share_done(self) -> float | None:
         """Share of the list; unknown for lazy sequences."""
         return self._read / self._size if self._size else None
+
+
+def _is_list_of_records(element: Any) -> bool:
+    """Tell what a mapped task returned from a row that is a list itself."""
+    return isinstance(element, list) and all(isinstance(record, Mapping) for record in element)
 
 
 def _explain(records: Any) -> str:

@@ -117,7 +117,7 @@ def test_nesting_beyond_what_lago_parses_is_refused():
 
 
 def test_a_json_text_that_is_an_event_is_sent_byte_for_byte():
-    text = b'{"code":"c", "transaction_id":"t","external_subscription_id":"s","timestamp":1700000000.5,"properties": {"a":1.10}}'
+    text = b'{"code":"c", "transaction_id":"t","external_subscription_id":"s","timestamp":1700000000,"properties": {"a":1.10}}'
     assert check_ready_line(text).payload == text
 
 
@@ -125,6 +125,9 @@ def test_a_json_text_that_is_an_event_is_sent_byte_for_byte():
     "text",
     [
         line(timestamp="1700000000"),
+        line(timestamp=1_700_000_000.5),
+        line(properties={"a": 0}).replace(b"0}", b"1e400}"),
+        b'{"a":' * 100_000,
         line(timestamp=1_700_000_000_123),
         line(transaction_id=5),
         line(transaction_id=" "),

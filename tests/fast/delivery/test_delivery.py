@@ -7,13 +7,18 @@ import re
 import socket
 import ssl
 import time
+import types
 from collections import Counter
+from datetime import datetime, tzinfo
+from decimal import Decimal
 
+import pendulum
 import pytest
 import trustme
 from support.scripted import CUT, Reply, ScriptedServer, as_json, echo, refused
 
 from airflow_provider_lago.api.retry import RetryPolicy
+from airflow_provider_lago.delivery.report import FolderReport, ReportInUseError
 from airflow_provider_lago.delivery.shaping import Shaping
 from airflow_provider_lago.sources.files import FileSource
 from airflow_provider_lago.sources.rows import Row, SourceError
@@ -241,15 +246,55 @@ class TestPoison:
         assert run.tally.accepted == len(store.held)
         assert not run.halt.final
 
-    @pytest.mark.parametrize("failure", [Reply(502, b"<html>"), CUT], ids=["502", "reset"])
+    @pytest.mark.parametrize("failure", [Reply(502, b"<html>"), Reply(524), CUT], ids=["502", "524", "reset"])
     @pytest.mark.parametrize("place", [0, 37, 99])
-    def test_a_record_that_makes_a_proxy_or_the_server_fall_over_is_found_too(self, deliver, failure, place):
+    def test_a_record_that_makes_the_server_fall_over_is_named_after_all_others_are_delivered(
+        self, deliver, failure, place
+    ):
         def answer(request):
             return failure if f"t{place}" in ids(request) else echo(request)
 
         with ScriptedServer(answer) as server:
             run = deliver(server, usage(20_000))
-        assert run.counts == (20_000, 19_999, 0, 1, 0)
+        assert run.counts == (20_000, 19_999, 0, 0, 0)
+        assert not run.halt.final
+        assert f"(record {place + 1})" in run.halt.why
+
+    def test_an_event_that_is_locked_for_a_while_is_delivered_in_the_end(self, deliver):
+        served = []
+
+        def answer(request):
+            served.append(1)
+            locked = "t7" in ids(request) and len(served) < 230
+            return refused(None, "lock_acquisition_failed") if locked else echo(request)
+
+        with ScriptedServer(answer) as server:
+            run = deliver(server, usage(20_000))
+        assert run.counts == (20_000, 20_000, 0, 0, 0)
+
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            Reply(422, b"<html>"),
+            as_json(400, {"message": "missing tenant header"}),
+            Reply(413, b"<html>"),
+            Reply(403, b"<html>"),
+            as_json(400, {"status": 400, "error": "BadRequest: param is missing or the value is empty: event"}),
+        ],
+        ids=["422 page", "gateway's 400", "413", "403 page", "body lost"],
+    )
+    @pytest.mark.parametrize("batch_size", [1, 100])
+    def test_what_a_gateway_refuses_for_everybody_is_not_blamed_on_the_records(self, deliver, reply, batch_size):
+        with ScriptedServer(lambda request: reply) as server:
+            run = deliver(server, usage(500), batch_size=batch_size)
+        assert run.halt is not None
+        assert run.tally.rejected <= 25
+
+    def test_an_outage_of_500s_is_noticed_after_few_requests(self, deliver):
+        with ScriptedServer(lambda request: Reply(500)) as server:
+            run = deliver(server, usage(5_000), concurrency=4)
+        assert run.halt is not None
+        assert len(server.requests) < 80
 
     def test_a_firewall_that_refuses_everything_rejects_nothing(self, deliver):
         with ScriptedServer(lambda request: Reply(400, b"<html>blocked</html>")) as server:
@@ -383,6 +428,37 @@ class TestPace:
             deliver(server, usage(5_000), concurrency=10)
         assert server.most_at_once == 10
 
+    def test_a_halt_does_not_wait_for_the_pace(self, deliver):
+        answers = iter([Reply(429, b"", {"Retry-After": "60"})])
+
+        def answer(request):
+            return next(answers, None) or Reply(401, b"", delay=0.2)
+
+        with ScriptedServer(answer) as server:
+            started = time.monotonic()
+            run = deliver(server, usage(500), concurrency=2)
+        assert run.halt.final
+        assert time.monotonic() - started < 10
+
+    def test_a_window_that_is_said_to_be_over_is_not_believed_at_once(self, deliver):
+        refusals = iter([Reply(429, b"", {"x-ratelimit-reset": "0"})] * 20)
+
+        def answer(request):
+            return next(refusals, None) or echo(request)
+
+        with ScriptedServer(answer) as server:
+            started = time.monotonic()
+            run = deliver(server, usage(500), concurrency=1, policy=RetryPolicy(attempts=5, base=0.2, cap=1))
+        assert run.counts == (500, 500, 0, 0, 0)
+        assert time.monotonic() - started > 0.5
+
+    @pytest.mark.parametrize("status", [202, 204, 409, 423, 520, 522, 524, 529, 599])
+    def test_a_passing_trouble_of_a_gateway_is_tried_again(self, deliver, status):
+        answers = iter([Reply(status)])
+        with ScriptedServer(lambda request: next(answers, None) or echo(request)) as server:
+            run = deliver(server, usage(50))
+        assert run.counts == (50, 50, 0, 0, 0)
+
 
 class TestSource:
     def test_nothing_mapped_sends_the_lines_of_the_file_byte_for_byte(self, deliver, tmp_path):
@@ -445,7 +521,128 @@ class TestSource:
         assert run.counts == (10, 5, 0, 0, 5)
 
 
+class NoOffset(tzinfo):
+    def utcoffset(self, moment):
+        return None
+
+    def dst(self, moment):
+        return None
+
+    def tzname(self, moment):
+        return None
+
+
+class Odd:
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+class Text(str):
+    pass
+
+
+class TestOddRecords:
+    """One odd record must never end a delivery: every retry would end at it again."""
+
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            {"timestamp": "1e99999999999999999999"},
+            {"timestamp": Decimal("1e999999999")},
+            {"timestamp": datetime(2024, 1, 1, tzinfo=NoOffset())},
+            {"transaction_id": 10**5000},
+            {"precise_total_amount_cents": Decimal("1e100000000")},
+            {"precise_total_amount_cents": "١٢٣"},
+            {"properties": {"x": Odd()}},
+            {"properties": {"x": {"y": Decimal("NaN")}}},
+            {"properties": Odd()},
+            {"code": Odd()},
+        ],
+    )
+    def test_it_is_rejected_and_reported_and_the_others_delivered(self, deliver, odd):
+        records = usage(3)
+        records[1].update(odd)
+        if isinstance(odd.get("timestamp"), datetime):
+            odd = None  # a zone without an offset is no zone: the time is taken in the given one
+        with ScriptedServer(echo) as server:
+            run = deliver(server, records)
+        assert run.counts == ((3, 3, 0, 0, 0) if odd is None else (3, 2, 0, 1, 0))
+
+    def test_lines_that_are_odd_are_rejected_and_reported(self, deliver, tmp_path):
+        good = json.dumps(usage(1)[0]).encode()
+        odd = [
+            b'{"a":' * 100_000,
+            b'{"transaction_id":"x","n":1e99999999999999999999}',
+            b'{"transaction_id":"' + b"9" * 10 + b'","timestamp":1e400}',
+            b"[" * 3_000 + b"]" * 3_000,
+            b'{"transaction_id":"deep","properties":' + b'{"a":' * 3_000 + b"1" + b"}" * 3_001,
+        ]
+        path = tmp_path / "od\udcffd.jsonl"
+        with open(path, "wb") as stream:
+            stream.write(b"\n".join([good, *odd]))
+        with ScriptedServer(echo) as server:
+            run = deliver(server, FileSource(str(path)))
+        assert run.counts == (6, 1, 0, 5, 0)
+
+    def test_plain_types_in_disguise_are_sent_as_what_they_are(self, deliver):
+        records = usage(1)
+        records[0]["properties"] = {
+            "text": Text("x"),
+            "when": pendulum.datetime(2024, 1, 1),
+            "map": types.MappingProxyType({"a": 1}),
+        }
+        with ScriptedServer(echo) as server:
+            deliver(server, records)
+        sent = server.requests[0].events[0]["properties"]
+        assert (sent["text"], sent["map"]) == ("x", {"a": 1})
+        assert sent["when"].startswith("2024-01-01T00:00:00")
+
+    def test_twins_that_differ_by_type_are_a_conflict(self, deliver):
+        records = [*usage(1, properties={"n": 1}), *usage(1, properties={"n": True})]
+        with ScriptedServer(echo) as server:
+            run = deliver(server, records)
+        assert run.counts == (2, 1, 0, 1, 0)
+
+    def test_a_transform_cannot_change_the_record_that_is_reported(self, deliver):
+        def spoil(record):
+            record["properties"]["n"] = "changed"
+            raise KeyError("x")
+
+        with ScriptedServer(echo) as server:
+            run = deliver(server, usage(1), shaping=Shaping(transform=spoil))
+        assert json.loads((run.folder / "rejected.jsonl").read_text())["record"]["properties"] == {"n": 0}
+
+
 class TestEvidence:
+    def test_a_folder_of_another_task_is_refused(self, tmp_path):
+        FolderReport(tmp_path, {"dag_id": "d", "task_id": "a", "map_index": -1})
+        with pytest.raises(ReportInUseError, match="task 'a' of DAG 'd'"):
+            FolderReport(tmp_path, {"dag_id": "d", "task_id": "b", "map_index": -1})
+
+    def test_two_runs_of_a_task_in_one_folder_keep_all_their_lines(self, tmp_path):
+        reports = [FolderReport(tmp_path, {"task_id": "a", "run_id": n}) for n in range(2)]
+        for n, report in enumerate(reports):
+            report.rejected(Row(1, "records", 1, {"n": n}), reason="r", detail="d", code=None, payload=None)
+        lines = [json.loads((tmp_path / name).read_text()) for name in ("rejected.1.jsonl", "rejected.jsonl")]
+        assert [line["record"]["n"] for line in lines] == [0, 1]
+
+    def test_the_key_that_a_proxy_echoes_is_blotted_out(self, deliver):
+        def answer(request):
+            return as_json(422, {"status": 422, "code": "x", "error": request.headers["authorization"] + "y" * 100_000})
+
+        with ScriptedServer(answer) as server:
+            run = deliver(server, usage(1))
+        evidence = "".join(path.read_text() for path in run.folder.iterdir())
+        assert "11111111" not in evidence
+        assert len(evidence) < 3_000
+
+    def test_an_answer_without_end_is_not_held(self, deliver, monkeypatch):
+        monkeypatch.setattr("airflow_provider_lago.delivery.transport._LONGEST_ANSWER", 1_000_000)
+        with ScriptedServer(lambda request: Reply(200, b"x" * 2_000_000)) as server:
+            run = deliver(server, usage(1))
+        assert run.halt.final
+        assert "is it Lago?" in run.halt.why
+
     def test_progress_is_in_the_log_with_the_share_done(self, deliver, tmp_path, monkeypatch, caplog):
         monkeypatch.setattr("airflow_provider_lago.delivery.delivery._PROGRESS_EVERY", 0.1)
         (tmp_path / "a.jsonl").write_bytes(b"".join(json.dumps(event).encode() + b"\n" for event in usage(20_000)))

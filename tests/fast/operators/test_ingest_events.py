@@ -135,6 +135,28 @@ class TestReport:
             execute(records=usage(1), report_path=str(tmp_path / "file" / "report"))
         assert lago_sandbox.count() == 0
 
+    def test_a_share_is_exact(self, tmp_path):
+        records = usage(100)
+        for n in range(29):
+            records[n]["code"] = ""
+        assert execute(records=records, report_path=tmp_path, max_rejected=0.29)["rejected"] == 29
+
+    def test_a_ca_bundle_that_is_none_is_an_error_of_the_connection(self, monkeypatch, tmp_path):
+        (tmp_path / "ca.pem").write_text("no certificate")
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_LAGO_DEFAULT",
+            json.dumps(
+                {
+                    "conn_type": "lago",
+                    "host": "https://127.0.0.1:1",
+                    "password": KEY,
+                    "extra": json.dumps({"ca_bundle": str(tmp_path / "ca.pem")}),
+                }
+            ),
+        )
+        with pytest.raises(LagoConnectionError, match="CA bundle"):
+            execute(records=usage(1))
+
     def test_a_uri_is_not_taken_for_a_local_folder(self):
         with pytest.raises(LagoInputError, match="must be a local folder"):
             execute(records=usage(1), report_path="s3://bucket/report")
@@ -227,6 +249,10 @@ class TestWrongInput:
             ({"records": [], "batch_size": 0}, "batch_size"),
             ({"records": [], "concurrency": 0}, "concurrency"),
             ({"records": [], "requests_per_second": 0}, "requests_per_second"),
+            ({"records": [], "requests_per_second": float("nan")}, "requests_per_second"),
+            ({"records": [], "requests_per_second": "5"}, "requests_per_second"),
+            ({"records": [], "report_path": 5}, "report_path"),
+            ({"records": [], "timezone": "Europe"}, "'Europe' is not known"),
             ({"records": [], "timestamp_unit": "min"}, "timestamp_unit must be one of"),
             ({"records": [], "timezone": "Mars"}, "'Mars' is not known"),
             ({"records": [], "fields": {"cod": "x"}}, "fields names 'cod'"),
@@ -317,6 +343,17 @@ class TestDryRun:
 
 
 class TestTemplates:
+    def test_functions_survive_the_rendering_of_templates(self, lago_sandbox):
+        records = [{name: value for name, value in row.items() if name != "transaction_id"} for row in usage(2)]
+        task = operator(
+            records=records,
+            transform=lambda record: {**record, "code": "changed"},
+            transaction_id=lambda record: f"id-{record['properties']['n']}",
+        )
+        task.render_template_fields({})
+        task.execute(context())
+        assert {event["transaction_id"] for event in lago_sandbox.events()} == {"id-0", "id-1"}
+
     def test_sources_paths_and_switches_are_templated(self):
         task = operator(
             records="{{ rows }}",

@@ -1,3 +1,4 @@
+import csv
 import os
 
 import pytest
@@ -42,7 +43,8 @@ class TestNames:
         ("files", "says"),
         [
             ("missing.jsonl", "'missing.jsonl' does not exist"),
-            ([], "empty list"),
+            ("['/a.jsonl', '/b.jsonl']", "render_template_as_native_obj"),
+            (5, "not a int"),
             ("", "empty path"),
             ([None], "not a NoneType"),
             ("s3://bucket/x.jsonl", "only local files"),
@@ -55,6 +57,20 @@ class TestNames:
     def test_a_glob_without_a_match_is_an_error_of_its_own(self, tmp_path):
         with pytest.raises(NothingFound, match="skip_on_empty=True"):
             FileSource(str(tmp_path / "*.jsonl"))
+
+    def test_several_names_of_one_file_are_one_file(self, tmp_path):
+        (tmp_path / "a.jsonl").write_text("")
+        (tmp_path / "b.jsonl").symlink_to(tmp_path / "a.jsonl")
+        assert len(expand([f"{tmp_path}/a.jsonl", f"{tmp_path}/./a.jsonl", f"{tmp_path}/*.jsonl"])) == 1
+
+    def test_no_file_at_all_may_be_normal(self):
+        with pytest.raises(NothingFound, match="skip_on_empty"):
+            FileSource([])
+
+    def test_a_pipe_is_refused_instead_of_waited_for(self, tmp_path):
+        os.mkfifo(tmp_path / "a.jsonl")
+        with pytest.raises(SourceError, match="not a regular file"):
+            FileSource(str(tmp_path / "a.jsonl"))
 
     def test_a_folder_is_refused_with_the_glob_to_write(self, tmp_path):
         with pytest.raises(SourceError, match=r"is a folder.*\*\.jsonl"):
@@ -136,16 +152,41 @@ class TestCsv:
         assert rows[0].data == {"a": "1", "b": "caf\udce9"}
         assert rows[1].data == {"a": "2", "b": "x"}
 
-    def test_a_quotation_mark_that_is_never_closed_is_named_with_its_lines(self, tmp_path):
-        rows = read(tmp_path / "a.csv", b'a,b\n1,2\n3,"4\n5,6\n')
+    def test_a_quotation_mark_that_is_never_closed_gives_back_every_line_that_it_swallows(self, tmp_path):
+        rows = read(tmp_path / "a.csv", b'a,b\n1,2\n3,"4\n5,6\n7,8\n')
         assert rows[0].data == {"a": "1", "b": "2"}
-        assert isinstance(rows[1].data, Unreadable)
-        assert "lines 3 to 4" in rows[1].data.detail
-        assert len(rows) == 2
+        assert [(row.line, row.data.text) for row in rows[1:]] == [(3, '3,"4'), (4, "5,6"), (5, "7,8")]
+
+    def test_a_quoted_cell_without_end_stops_before_its_inside_is_read_as_records(self, tmp_path):
+        path = tmp_path / "a.csv"
+        path.write_bytes(b'a,b\n1,"' + b"2,3\n" * (LONGEST_LINE // 4 + 10))
+        with pytest.raises(SourceError, match="line 2: a quoted cell does not end"):
+            list(FileSource(str(path)).rows())
+
+    def test_long_cells_are_read_whatever_the_limit_of_the_process_is(self, tmp_path):
+        csv.field_size_limit(1_000)
+        rows = read(tmp_path / "a.csv", b'a,b\n1,"' + b"x\n" * 100_000 + b'"\n2,y\n')
+        assert len(rows[0].data["b"]) == 200_000
+        assert rows[1].data == {"a": "2", "b": "y"}
+        assert rows[1].line == 100_003
+
+    def test_a_line_of_10_mb_costs_itself_only(self, tmp_path):
+        rows = read(tmp_path / "a.csv", b"a,b\n1," + b"x" * 10_000_000 + b"\n2,y\n")
+        assert rows[0].data.reason == "line too long"
+        assert len(rows[0].data.text) <= 2_000
+        assert rows[1].data == {"a": "2", "b": "y"}
+
+    def test_blank_lines_before_the_header_are_no_header(self, tmp_path):
+        assert data(read(tmp_path / "a.csv", b"\n\r\na,b\n1,2\n")) == [{"a": "1", "b": "2"}]
 
     @pytest.mark.parametrize(
         ("content", "says"),
-        [(b"a,b,a\n1,2,3\n", r"'a' twice \(columns 1 and 3\)"), (b"a,,b\n", "column 2 of the header has no name")],
+        [
+            (b"a,b,a\n1,2,3\n", r"'a' twice \(columns 1 and 3\)"),
+            (b"a,,b\n", "column 2 of the header has no name"),
+            (b"a;b\n1;2\n", "separated by ';'"),
+            ("a,b\n1,2\n".encode("utf-16"), "UTF-16"),
+        ],
     )
     def test_a_header_that_is_ambiguous_is_refused_before_anything_is_sent(self, tmp_path, content, says):
         path = tmp_path / "a.csv"

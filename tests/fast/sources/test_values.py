@@ -47,6 +47,10 @@ def test_mapped_tasks_that_return_one_dict_each_are_joined():
     assert records(Lazy({"a": 1}, {"a": 2})) == [{"a": 1}, {"a": 2}]
 
 
+def test_rows_of_a_database_are_not_taken_apart_into_cells():
+    assert records([("t1", "s"), ["t2", "s"]]) == [("t1", "s"), ["t2", "s"]]
+
+
 def test_an_element_that_is_no_record_is_left_to_the_check():
     assert records(["x", None]) == ["x", None]
 
