@@ -30,6 +30,8 @@ EVENT_FIELDS = (
     "properties",
 )
 
+_KNOWN = frozenset(EVENT_FIELDS)
+
 #: Lago's column for money is decimal(40,15): what is longer is rounded or makes the whole batch fail.
 _MONEY = re.compile(r"-?[0-9]{1,25}(\.[0-9]{1,15})?")
 
@@ -124,8 +126,8 @@ def check_event(event: Mapping[str, Any], unit: str = "s", zone: tzinfo = UTC) -
     :param zone: Time zone of timestamps that name none.
     :raises InvalidEvent: if Lago would refuse it, change it, or never bill it.
     """
-    unknown = [str(name) for name in event if name not in EVENT_FIELDS]
-    if unknown:
+    if not _KNOWN.issuperset(event):
+        unknown = [str(name) for name in event if name not in _KNOWN]
         raise InvalidEvent(
             "unknown field",
             f"Lago would silently drop {', '.join(map(repr, unknown[:5]))}: nest it with properties=[...] "
@@ -167,6 +169,8 @@ _encode = msgspec.json.Encoder(decimal_format="number", enc_hook=_encode_other).
 def check_text(event: Mapping[str, Any], field: str) -> str:
     """Return a mandatory identifier as text; whole numbers are written out as Lago itself does."""
     value = event.get(field)
+    if type(value) is str and value.strip() and "\0" not in value:
+        return value
     if value is None or value == "":
         raise InvalidEvent(f"{field}: missing", f"give the record a {field}, or map a column with fields")
     if isinstance(value, bool) or not isinstance(value, (str, int, uuid.UUID)):
@@ -294,6 +298,9 @@ def _walk_items(items: Iterable[tuple[Any, Any]], depth: int, read_key: Callable
     try:
         for key, item in items:
             read_key(key)
+            kind = type(item)
+            if kind is int or (kind is str and "\0" not in item):
+                continue
             _walk(item, depth + 1)
     except _Unsendable as fault:
         fault.trail.append(f".{key}")

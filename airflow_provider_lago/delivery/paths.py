@@ -20,10 +20,12 @@ def getter(path: str) -> Getter:
     :param path: Column name or dotted path.
     """
     steps = path.split(".")
+    if len(steps) == 1:
+        return lambda record: record.get(path, MISSING)
 
     def read(record: Mapping[str, Any]) -> Any:
         value = record.get(path, MISSING)
-        if value is not MISSING or len(steps) == 1:
+        if value is not MISSING:
             return value
         value = record
         for step in steps:

@@ -135,11 +135,12 @@ def settle(answer: Answer, size: int, *, conn_id: str, single: bool = False) -> 
         if _PARAM_MISSING in error.message:
             return Stop(_BODY_LOST)
         # Lago's own answer says that the server works and the body is at fault; a gateway's says nothing.
-        return Opaque(Refusal(error.message, "400"), lasts=True, blames=is_of_lago(answer))
+        by_lago = is_of_lago(answer)
+        return Opaque(Refusal(error.message, "400"), lasts=by_lago, blames=by_lago)
     if status == 500:
         return Opaque(Refusal("server error (HTTP 500)", "500"), stored=True)
     if status == 403 and not is_of_lago(answer):
-        return Opaque(Refusal(error.message, "403"), lasts=True)  # a firewall, perhaps at one record's content
+        return Opaque(Refusal(error.message, "403"))  # a firewall, perhaps at one record's content
     if status > 500 or status in _PASSING:
         return Opaque(Refusal(error.message, str(status)), outage=True, stored=True)
     if 200 < status < 300:
@@ -201,4 +202,5 @@ def _sort(named: Mapping[int, Any]) -> Sorted:
 
 
 def _opaque_422(answer: Answer, error: LagoError) -> Opaque:
-    return Opaque(Refusal(error.message, error.code or "422"), lasts=True, blames=is_of_lago(answer))
+    by_lago = is_of_lago(answer)  # if not, the answer may have been cut on its way
+    return Opaque(Refusal(error.message, error.code or "422"), lasts=by_lago, blames=by_lago)

@@ -61,7 +61,11 @@ class Shaper:
         _check_targets(shaping)
         self._transform = shaping.transform
         self._exclude = list(shaping.exclude)
-        self._constants = list(shaping.constants.items())
+        constants = shaping.constants.items()
+        self._constants = [(target, value) for target, value in constants if not target.startswith(_NESTED)]
+        self._property_constants = [
+            (target.removeprefix(_NESTED), value) for target, value in constants if target.startswith(_NESTED)
+        ]
         self._columns = _columns(shaping)
         self._properties = _property_columns(shaping)
         self._selects = bool(shaping.fields or shaping.properties)
@@ -82,9 +86,12 @@ class Shaper:
                 return None
         source: Record = without(record, self._exclude) if self._exclude else record
         event = self._select(source)
-        self._nest_properties(event, source)
         for target, value in self._constants:
-            _place(event, target, value)
+            event[target] = value
+        if self._properties or self._property_constants:
+            properties = self._nest_properties(event.get("properties"), source)
+            if properties:
+                event["properties"] = properties
         identifier = event.get("transaction_id")
         if identifier is None or identifier == "":
             event["transaction_id"] = None
@@ -99,16 +106,19 @@ class Shaper:
         for target, path, read, named in self._columns:
             value = read(source)
             if value is not MISSING:
-                _place(event, target, value)
+                event[target] = value
             elif named:
                 raise InvalidEvent("column missing", f"the record has no {path!r}, which fields maps to {target!r}")
         return event
 
-    def _nest_properties(self, event: dict[str, Any], source: Record) -> None:
-        for target, path, read, optional in self._properties:
+    def _nest_properties(self, own: Any, source: Record) -> dict[str, Any]:
+        if own is not None and not isinstance(own, Mapping):
+            raise InvalidEvent("properties: not an object", f"nothing can be nested in a {_kind(own)}")
+        properties = dict(own or {})
+        for name, path, read, optional in self._properties:
             value = read(source)
             if value is not MISSING and value is not None:
-                _place(event, target, value)
+                _place(properties, name, value)
             elif not optional:
                 found = "no" if value is MISSING else "an empty"
                 raise InvalidEvent(
@@ -116,6 +126,9 @@ class Shaper:
                     f"the record has {found} {path!r}, and Lago does not bill an event without the property that its "
                     f"metric adds up; write {path + '?'!r} in properties where it may be missing",
                 )
+        for name, value in self._property_constants:
+            _place(properties, name, value)
+        return properties
 
 
 def _apply(transform: Transform, record: Record) -> Record | None:
@@ -136,10 +149,13 @@ def _columns(shaping: Shaping) -> list[tuple[str, str, Getter, bool]]:
 
 
 def _property_columns(shaping: Shaping) -> list[tuple[str, str, Getter, bool]]:
-    """Return (target, path, reader, may be missing) for each column that becomes a property."""
+    """Return (property, path, reader, may be missing) for each column that becomes a property."""
     named = _named_properties(shaping.properties)
     named |= {target: path for target, path in shaping.fields.items() if target.startswith(_NESTED)}
-    return [(target, _bare(path), getter(_bare(path)), path.endswith("?")) for target, path in named.items()]
+    return [
+        (target.removeprefix(_NESTED), _bare(path), getter(_bare(path)), path.endswith("?"))
+        for target, path in named.items()
+    ]
 
 
 def _named_properties(properties: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
@@ -151,14 +167,14 @@ def _bare(path: str) -> str:
     return path.removesuffix("?")
 
 
-def _place(event: dict[str, Any], target: str, value: Any) -> None:
-    if "." not in target:
-        event[target] = value
+def _place(properties: dict[str, Any], name: str, value: Any) -> None:
+    if "." not in name:
+        properties[name] = value
         return
     try:
-        nest(event, target, value)
+        nest(properties, name, value)
     except TypeError as error:
-        raise InvalidEvent(f"{target}: cannot be nested", str(error)) from None
+        raise InvalidEvent(f"properties.{name}: cannot be nested", str(error)) from None
 
 
 def _check_targets(shaping: Shaping) -> None:
