@@ -241,13 +241,23 @@ def _check_money(value: Any) -> str:
 
 
 def _check_properties(properties: Any) -> Mapping[str, Any]:
-    if not isinstance(properties, Mapping):
+    if type(properties) is not dict and not isinstance(properties, Mapping):
         raise InvalidEvent(
             "properties: not an object",
             f"Lago would drop a {type(properties).__name__} and see no properties",
         )
-    refuse_unsendable(properties, "properties")
+    if not _is_flat_and_plain(properties):
+        refuse_unsendable(properties, "properties")
     return properties
+
+
+def _is_flat_and_plain(properties: Mapping[Any, Any]) -> bool:
+    """Tell at a glance that properties are texts and whole numbers, as nearly all are."""
+    for name, value in properties.items():
+        kind = type(value)
+        if type(name) is not str or "\0" in name or not (kind is int or (kind is str and "\0" not in value)):
+            return False
+    return True
 
 
 def refuse_unsendable(value: Any, path: str) -> None:
@@ -298,9 +308,6 @@ def _walk_items(items: Iterable[tuple[Any, Any]], depth: int, read_key: Callable
     try:
         for key, item in items:
             read_key(key)
-            kind = type(item)
-            if kind is int or (kind is str and "\0" not in item):
-                continue
             _walk(item, depth + 1)
     except _Unsendable as fault:
         fault.trail.append(f".{key}")

@@ -54,7 +54,7 @@ def to_epoch_seconds(value: Any, unit: str = "s", zone: tzinfo = UTC) -> int | s
 
 def _read(text: str) -> Decimal | datetime:
     text = text.strip()
-    if _NUMBER.fullmatch(text):
+    if text[4:5] != "-" and _NUMBER.fullmatch(text):
         return Decimal(text)
     try:
         return datetime.fromisoformat(text)
@@ -63,7 +63,7 @@ def _read(text: str) -> Decimal | datetime:
 
 
 def _of_datetime(moment: datetime, zone: tzinfo) -> int | str:
-    if moment.utcoffset() is None:
+    if moment.tzinfo is None or moment.utcoffset() is None:
         moment = moment.replace(tzinfo=zone)
     past = moment - _EPOCH
     seconds = past.days * 86_400 + past.seconds

@@ -92,14 +92,17 @@ def _joined(paths: list[str]) -> Identify:
     readers = [(path, getter(path)) for path in paths]
 
     def join(record: Mapping[str, Any], event: Mapping[str, Any]) -> str:
-        return ":".join([_part(path, read(record)) for path, read in readers])
+        parts = []
+        for path, read in readers:
+            value = read(record)
+            plain = type(value) is str and value and ":" not in value and "%" not in value
+            parts.append(value if plain else _part(path, value))
+        return ":".join(parts)
 
     return join
 
 
 def _part(path: str, value: Any) -> str:
-    if type(value) is str and value:
-        return value if ":" not in value and "%" not in value else _escaped(value)
     if value is MISSING or value is None or value == "":
         raise InvalidEvent("transaction_id: column missing", f"the record has no {path!r}, which its id is made of")
     if isinstance(value, (float, Decimal)):
@@ -113,11 +116,7 @@ def _part(path: str, value: Any) -> str:
     if not text:
         # Other objects have no text that stays the same from run to run; NaN is pandas' "missing".
         raise InvalidEvent("transaction_id: column not plain", f"{path!r} is {_kind(value)}, which identifies nothing")
-    return _escaped(text)
-
-
-def _escaped(text: str) -> str:
-    """Escape the separator, so that ("a:b", "c") and ("a", "b:c") do not become one id, and one of them lost."""
+    # Escaped, so that ("a:b", "c") and ("a", "b:c") do not become one id, and one of them lost.
     return text.replace("%", "%25").replace(":", "%3A")
 
 

@@ -78,7 +78,7 @@ class Shaper:
 
         :raises InvalidEvent: if the record lacks what the settings name, or the transform fails.
         """
-        if not isinstance(record, Mapping):
+        if type(record) is not dict and not isinstance(record, Mapping):
             raise InvalidEvent("not an object", f"a record must be an object, not a {_kind(record)}")
         if self._transform is not None:
             record = _apply(self._transform, record)
@@ -114,11 +114,14 @@ class Shaper:
     def _nest_properties(self, own: Any, source: Record) -> dict[str, Any]:
         if own is not None and not isinstance(own, Mapping):
             raise InvalidEvent("properties: not an object", f"nothing can be nested in a {_kind(own)}")
-        properties = dict(own or {})
+        properties = dict(own) if own else {}
         for name, path, read, optional in self._properties:
             value = read(source)
             if value is not MISSING and value is not None:
-                _place(properties, name, value)
+                if "." in name:
+                    _place(properties, name, value)
+                else:
+                    properties[name] = value
             elif not optional:
                 found = "no" if value is MISSING else "an empty"
                 raise InvalidEvent(
@@ -168,9 +171,6 @@ def _bare(path: str) -> str:
 
 
 def _place(properties: dict[str, Any], name: str, value: Any) -> None:
-    if "." not in name:
-        properties[name] = value
-        return
     try:
         nest(properties, name, value)
     except TypeError as error:

@@ -47,7 +47,7 @@ class _Lines:
         line = self._stream.readline(LONGEST_RECORD)
         if not line:
             raise StopIteration
-        if self.first == 1 and not self.taken:
+        if self.first == 1 and line.startswith(_BOM):
             line = line.removeprefix(_BOM)
         # Bytes that are not UTF-8 are carried along, to cost only the records and columns that hold them.
         text = line.decode("utf-8", "surrogateescape")
@@ -98,7 +98,9 @@ def read_csv(stream: BinaryIO, origin: str, position: int) -> Generator[Row, Non
             continue
         position += 1
         if len(cells) == width:
-            record = {name: cell or None for name, cell in zip(header, cells, strict=True)}
+            record: dict[str, str | None] = dict(zip(header, cells, strict=True))
+            if "" in cells:
+                record = {name: cell or None for name, cell in record.items()}
             yield Row(position, origin, lines.first, record)
         else:
             detail = f"{len(cells)} cells under a header of {width}"
