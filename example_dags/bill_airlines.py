@@ -110,8 +110,10 @@ def prepare() -> None:
 
 @task
 def export(folder: str) -> None:
-    """Write the flights as a raw export, with all their holes."""
+    """Write the flights as a raw export, with all their holes; one that is there already is kept."""
     path = Path(folder) / "flights.csv"
+    if path.exists():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         zipfile.ZipFile(data_folder() / "flights.csv.zip") as archive,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,9 @@ import msgspec
 
 #: No wait that an answer asks for is followed beyond this, in seconds: a broken header must not park a task.
 LONGEST_WAIT = 300.0
+
+#: Entries of a map or a list that a message repeats.
+_DESCRIBED = 8
 
 _RATE_HEADERS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset", "retry-after")
 _TITLE = re.compile(rb"<title>(.{0,200}?)</title>", re.IGNORECASE | re.DOTALL)
@@ -110,10 +114,12 @@ def describe_details(details: Any, limit: int = 300) -> str:
     :param details: Any of the shapes of ``error_details``.
     :param limit: Longest text returned, in characters.
     """
+    # A batch of 100 duplicates names each of them.
     if isinstance(details, dict):
-        text = "; ".join(f"{name}: {describe_details(value, limit)}" for name, value in details.items())
+        some = itertools.islice(details.items(), _DESCRIBED)
+        text = "; ".join(f"{name}: {describe_details(value, limit)}" for name, value in some)
     elif isinstance(details, list):
-        text = ", ".join(describe_details(value, limit) for value in details)
+        text = ", ".join(describe_details(value, limit) for value in details[:_DESCRIBED])
     else:
         text = str(details)
     return _cut(text, limit)

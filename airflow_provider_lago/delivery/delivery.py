@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Iterator
@@ -71,7 +72,13 @@ class Delivery:
         :raises Stopped: if :meth:`stop` ended it.
         :raises UnbalancedError: if the counts do not add up.
         """
-        halt = self._loop.run(self._log_progress, every=_PROGRESS_EVERY)
+        # Airflow leaves a heap that the collector would walk through again and again for the records that come and go:
+        # a quarter of a delivery's CPU. Frozen objects are left out of it.
+        gc.freeze()
+        try:
+            halt = self._loop.run(self._log_progress, every=_PROGRESS_EVERY)
+        finally:
+            gc.unfreeze()
         if halt is None:
             self.tally.check()
         return Result(self.tally, time.monotonic() - self._started, halt)
