@@ -249,6 +249,7 @@ class Sender:
         self._healthy += 1
         self._healthy_since = max(self._healthy_since, started)
         self._healed += part.tries
+        self._doubts = 0
         self._throttled_since = None
 
     def _stop(self, halt: Halt) -> None:

@@ -6,24 +6,10 @@ from datetime import timedelta
 import pytest
 from airflow.providers.common.compat.sdk import task
 from support.airflow_runs import ends_by_timeout, new_dag, run
+from support.deliveries import KEY, usage
 from support.scripted import Reply, ScriptedServer, echo
 
 from airflow_provider_lago.operators import LagoIngestEventsOperator
-
-KEY = "11111111-2222-4333-8444-555555555555"
-
-
-def usage(first, count):
-    return [
-        {
-            "transaction_id": f"t{n}",
-            "external_subscription_id": "s",
-            "code": "c",
-            "timestamp": 1_700_000_000 + n,
-            "properties": {"n": n},
-        }
-        for n in range(first, first + count)
-    ]
 
 
 def connect(monkeypatch, url):
@@ -40,7 +26,7 @@ def test_the_output_of_another_task_is_delivered(sandbox):
 
         @task
         def produce():
-            return usage(0, 120)
+            return usage(120)
 
         LagoIngestEventsOperator(task_id="deliver", records=produce())
     outcome = run(dag)
@@ -54,7 +40,7 @@ def test_the_outputs_of_mapped_tasks_are_delivered_together(sandbox):
 
         @task
         def produce(first):
-            return usage(first, 50)
+            return usage(50, first)
 
         LagoIngestEventsOperator(task_id="deliver", records=produce.expand(first=[0, 100, 200]))
     outcome = run(dag)
@@ -66,7 +52,7 @@ def test_a_delivery_is_mapped_over_files_each_with_its_own_report(sandbox, tmp_p
     files = []
     for n in range(3):
         path = tmp_path / f"{n}.jsonl"
-        path.write_text("".join(json.dumps(event) + "\n" for event in usage(n * 10, 10)))
+        path.write_text("".join(json.dumps(event) + "\n" for event in usage(10, n * 10)))
         files.append(str(path))
     with new_dag() as dag:
         LagoIngestEventsOperator.partial(task_id="deliver", report_path=str(tmp_path / "report")).expand(files=files)
@@ -78,7 +64,7 @@ def test_a_delivery_is_mapped_over_files_each_with_its_own_report(sandbox, tmp_p
 
 
 def test_arguments_are_rendered_for_the_run(sandbox, tmp_path):
-    (tmp_path / "usage.jsonl").write_text("".join(json.dumps(event) + "\n" for event in usage(0, 3)))
+    (tmp_path / "usage.jsonl").write_text("".join(json.dumps(event) + "\n" for event in usage(3)))
     with new_dag(params={"folder": str(tmp_path), "code": "calls"}) as dag:
         LagoIngestEventsOperator(
             task_id="deliver",
@@ -101,7 +87,7 @@ def test_a_retry_after_an_outage_doubles_nothing(sandbox, monkeypatch):
     sandbox.fault("lost_response", path="/api/v1/events/batch", times=40)
     with new_dag() as dag:
         LagoIngestEventsOperator(
-            task_id="deliver", records=usage(0, 500), concurrency=2, retries=5, retry_delay=timedelta(0)
+            task_id="deliver", records=usage(500), concurrency=2, retries=5, retry_delay=timedelta(0)
         )
     outcome = run(dag)
     assert outcome.state == "success"
@@ -114,7 +100,7 @@ def test_a_retry_after_an_outage_doubles_nothing(sandbox, monkeypatch):
 def test_what_no_retry_can_heal_is_not_retried(sandbox):
     with new_dag() as dag:
         LagoIngestEventsOperator(
-            task_id="reject", records=[*usage(0, 5), {"code": "x"}], retries=3, retry_delay=timedelta(0)
+            task_id="reject", records=[*usage(5), {"code": "x"}], retries=3, retry_delay=timedelta(0)
         )
         LagoIngestEventsOperator(task_id="missing", files="none-*.jsonl", retries=3, retry_delay=timedelta(0))
     outcome = run(dag)
@@ -136,7 +122,7 @@ def test_execution_timeout_ends_a_delivery_that_waits_for_a_slow_server(monkeypa
         with new_dag() as dag:
             LagoIngestEventsOperator(
                 task_id="deliver",
-                records=usage(0, 500),
+                records=usage(500),
                 report_path=str(tmp_path),
                 execution_timeout=timedelta(seconds=1),
             )
@@ -150,7 +136,7 @@ def test_execution_timeout_ends_a_delivery_that_is_busy(monkeypatch, tmp_path):
     def endless():
         n = 0
         while True:
-            yield usage(n, 100)
+            yield usage(100, n)
             n += 100
 
     with ScriptedServer(echo) as server:
@@ -170,8 +156,8 @@ def test_execution_timeout_ends_a_delivery_that_is_busy(monkeypatch, tmp_path):
 def test_the_key_is_in_nothing_that_a_run_prints(sandbox, capfd, caplog):
     caplog.set_level("INFO")
     with new_dag() as dag:
-        LagoIngestEventsOperator(task_id="deliver", records=usage(0, 3))
-        LagoIngestEventsOperator(task_id="preview", records=usage(0, 3), dry_run=True)
+        LagoIngestEventsOperator(task_id="deliver", records=usage(3))
+        LagoIngestEventsOperator(task_id="preview", records=usage(3), dry_run=True)
     outcome = run(dag)
     printed = capfd.readouterr()
     log = printed.out + printed.err + caplog.text

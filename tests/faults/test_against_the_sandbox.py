@@ -6,6 +6,8 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.deliveries import KEY, connection
+from support.deliveries import usage as usage_of_one
 
 from airflow_provider_lago.api.retry import RetryPolicy
 from airflow_provider_lago.delivery.delivery import Delivery
@@ -13,23 +15,13 @@ from airflow_provider_lago.delivery.plan import Plan
 from airflow_provider_lago.delivery.shaping import Shaping
 from airflow_provider_lago.sandbox import Sandbox
 from airflow_provider_lago.sources.values import ValueSource
-from tests.fast.delivery.conftest import connection
 
 QUICK = RetryPolicy(attempts=12, base=0.01, cap=0.05)
 BATCH = "/api/v1/events/batch"
 
 
 def usage(count):
-    return [
-        {
-            "transaction_id": f"t{n}",
-            "external_subscription_id": f"s{n % 7}",
-            "code": "c",
-            "timestamp": 1_700_000_000 + n,
-            "properties": {"n": n},
-        }
-        for n in range(count)
-    ]
+    return [{**record, "external_subscription_id": f"s{n % 7}"} for n, record in enumerate(usage_of_one(count))]
 
 
 def deliver(sandbox, records, **plan):
@@ -55,7 +47,7 @@ def expected(records):
 
 @pytest.fixture(params=["postgres", "clickhouse"])
 def sandbox(request):
-    with Sandbox(store=request.param, api_keys=["11111111-2222-4333-8444-555555555555"]) as server:
+    with Sandbox(store=request.param, api_keys=[KEY]) as server:
         yield server
 
 

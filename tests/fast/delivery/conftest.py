@@ -1,60 +1,13 @@
 import logging
 
 import pytest
+from support.deliveries import QUICK, Run, connection
 
-from airflow_provider_lago.api.connection import ConnectionSettings
-from airflow_provider_lago.api.retry import RetryPolicy
 from airflow_provider_lago.delivery.delivery import Delivery
 from airflow_provider_lago.delivery.plan import Plan
 from airflow_provider_lago.delivery.report import FolderReport
 from airflow_provider_lago.delivery.shaping import Shaping
 from airflow_provider_lago.sources.values import ValueSource
-
-QUICK = RetryPolicy(attempts=5, base=0.01, cap=0.02)
-
-
-def connection(url, **changes):
-    values = {
-        "conn_id": "lago_default",
-        "api_url": f"{url}/api/v1",
-        "api_key": "11111111-2222-4333-8444-555555555555",
-        "ingest_url": None,
-        "connect_timeout": 2.0,
-        "read_timeout": 2.0,
-        "verify": True,
-        "proxy": None,
-        "requests_per_second": None,
-    }
-    return ConnectionSettings(**{**values, **changes})
-
-
-def usage(count, first=0, **changes):
-    return [
-        {
-            "transaction_id": f"t{n}",
-            "external_subscription_id": "s",
-            "code": "c",
-            "timestamp": 1_700_000_000 + n,
-            "properties": {"n": n},
-            **changes,
-        }
-        for n in range(first, first + count)
-    ]
-
-
-class Run:
-    """What a delivery left behind."""
-
-    def __init__(self, result, folder):
-        self.result = result
-        self.tally = result.tally
-        self.halt = result.halt
-        self.folder = folder
-
-    @property
-    def counts(self):
-        tally = self.tally
-        return (tally.read, tally.accepted, tally.duplicate, tally.rejected, tally.skipped)
 
 
 @pytest.fixture

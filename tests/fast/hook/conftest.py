@@ -6,8 +6,7 @@ import json
 import logging
 
 import pytest
-
-KEY = "9f8b7a6c-5d4e-4f3a-8b2c-1d0e9f8a7b6c"
+from support.deliveries import KEY
 
 
 @pytest.fixture(autouse=True)

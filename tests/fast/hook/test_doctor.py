@@ -8,10 +8,10 @@ import time
 
 import pytest
 import trustme
+from support.deliveries import KEY
+from support.scripted import CUT, Reply, ScriptedServer, as_json
 
 from airflow_provider_lago.hooks import doctor
-from tests.fast.hook.conftest import KEY
-from tests.support.scripted import CUT, Reply, ScriptedServer, as_json
 
 ORGANIZATION = {"organization": {"lago_id": "1", "name": "Acme", "events_store": "clickhouse"}}
 

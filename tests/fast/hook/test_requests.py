@@ -8,6 +8,8 @@ import traceback
 from decimal import Decimal
 
 import pytest
+from support.deliveries import KEY
+from support.scripted import Reply, ScriptedServer, as_json, refused
 
 from airflow_provider_lago.api.paths import path
 from airflow_provider_lago.exceptions import (
@@ -18,8 +20,6 @@ from airflow_provider_lago.exceptions import (
 )
 from airflow_provider_lago.hooks import lago
 from airflow_provider_lago.hooks.session import LagoBearerAuth, user_agent
-from tests.fast.hook.conftest import KEY
-from tests.support.scripted import Reply, ScriptedServer, as_json, refused
 
 
 def ok(request):

@@ -10,6 +10,8 @@ import time
 import pytest
 import trustme
 from airflow.providers.common.compat.sdk import AirflowFailException
+from support.deliveries import KEY
+from support.scripted import CUT, Reply, ScriptedServer, as_json
 
 from airflow_provider_lago.exceptions import (
     LagoApiError,
@@ -17,8 +19,6 @@ from airflow_provider_lago.exceptions import (
     LagoFatalApiError,
     LagoTransportError,
 )
-from tests.fast.hook.conftest import KEY
-from tests.support.scripted import CUT, Reply, ScriptedServer, as_json
 
 THROTTLED = as_json(429, {"status": 429}, **{"Retry-After": "0"})
 HALF = Reply(200, b'{"a": 1}', {"Content-Type": "application/json", "Content-Length": "100"}, cut_after=90)

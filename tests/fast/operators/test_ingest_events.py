@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSkipException
+from support.deliveries import KEY, usage
 from support.scripted import Reply, ScriptedServer
 
 from airflow_provider_lago.exceptions import (
@@ -20,26 +21,10 @@ from airflow_provider_lago.exceptions import (
 )
 from airflow_provider_lago.operators import LagoIngestEventsOperator
 
-KEY = "11111111-2222-4333-8444-555555555555"
-
 
 def context(**changes):
     ti = {"dag_id": "d", "run_id": "r", "task_id": "deliver", "map_index": -1, "try_number": 1, **changes}
     return {"ti": SimpleNamespace(**ti)}
-
-
-def usage(count, **changes):
-    return [
-        {
-            "transaction_id": f"t{n}",
-            "external_subscription_id": "s",
-            "code": "c",
-            "timestamp": 1_700_000_000 + n,
-            "properties": {"n": n},
-            **changes,
-        }
-        for n in range(count)
-    ]
 
 
 def operator(**arguments):
