@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_lago.api import exact_json
 from airflow_provider_lago.api.timestamps import EARLIEST, LATEST, InvalidTime, to_epoch_seconds
 
 #: The six fields of an event; Lago drops any other key without a word.
@@ -148,24 +149,6 @@ def check_event(event: Mapping[str, Any], unit: str = "s", zone: tzinfo = UTC) -
     return Checked(checked["transaction_id"], checked["external_subscription_id"], encode(checked))
 
 
-_BASES: tuple[type[Any], ...] = (str, int, float, Decimal, dict, list)
-
-
-def _encode_other(value: Any) -> Any:
-    """Return the plain form of a subclass of a plain type, such as pendulum's and numpy's, which msgspec refuses."""
-    if isinstance(value, (datetime, date, time)):
-        return value.isoformat()
-    plain = next((kind for kind in _BASES if isinstance(value, kind)), None)
-    if plain is not None:
-        return plain(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"values of type {type(value).__name__} have no JSON form")
-
-
-_encode = msgspec.json.Encoder(decimal_format="number", enc_hook=_encode_other).encode
-
-
 def check_text(event: Mapping[str, Any], field: str) -> str:
     """Return a mandatory identifier as text; whole numbers are written out as Lago itself does."""
     value = event.get(field)
@@ -193,7 +176,7 @@ def encode(payload: Any) -> bytes:
     :raises InvalidEvent: if a text cannot be written as UTF-8, or a value has no JSON form.
     """
     try:
-        return _encode(payload)
+        return exact_json.encode(payload)
     except UnicodeEncodeError as error:
         raise InvalidEvent("not UTF-8", f"a text holds bytes that are not UTF-8 ({error.reason})") from None
     except (TypeError, ValueError, OverflowError, RecursionError) as error:

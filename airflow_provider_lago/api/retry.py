@@ -6,9 +6,6 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-#: Answers of a proxy or of a server that is going down or overloaded.
-UNAVAILABLE = frozenset({500, 502, 503, 504})
-
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 #: Writes that Lago recognises when they come twice: an event by its transaction_id (and, on the ClickHouse store,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 
 import msgspec
 
+from airflow_provider_lago.api import exact_json
 from airflow_provider_lago.api.events import Checked
 from airflow_provider_lago.sources.rows import Row
 
@@ -16,10 +16,6 @@ _OPEN = 8
 
 #: Rows that a batch remembers beside its events: a source that says the same again and again must not fill the memory.
 _MOST_TWINS = 10_000
-
-_decode = msgspec.json.Decoder(float_hook=Decimal).decode
-# Encoded again to be compared, because True == 1 in Python and not in JSON.
-_canonical = msgspec.json.Encoder(order="deterministic", decimal_format="number").encode
 
 #: Bytes of a request around the events, and between two of them.
 _ENVELOPE = len(b'{"events":[]}')
@@ -123,7 +119,10 @@ def _settle_namesake(event: Event, namesakes: list[Batch], on_conflict: Callable
 
 
 def _say_the_same(payload: bytes, other: bytes) -> bool:
+    if payload == other:
+        return True
     try:
-        return payload == other or _canonical(_decode(payload)) == _canonical(_decode(other))
+        # Encoded again to be compared, because True == 1 in Python and not in JSON.
+        return exact_json.canonical(exact_json.decode(payload)) == exact_json.canonical(exact_json.decode(other))
     except (msgspec.DecodeError, ArithmeticError, RecursionError):
         return False

@@ -16,8 +16,7 @@ from datetime import UTC, date, tzinfo
 from decimal import Decimal
 from typing import Any
 
-import msgspec
-
+from airflow_provider_lago.api import exact_json
 from airflow_provider_lago.api.events import InvalidEvent
 from airflow_provider_lago.api.timestamps import InvalidTime, to_epoch_seconds
 from airflow_provider_lago.delivery.paths import MISSING, getter
@@ -36,8 +35,6 @@ _MISSING_ID = (
 #: Whole numbers and exponents beyond these are not written out digit by digit.
 _LONGEST_INT = 1_000
 _LONGEST_EXPONENT = 100
-
-_canonical = msgspec.json.Encoder(order="deterministic", decimal_format="number").encode
 
 
 def identity(
@@ -129,7 +126,7 @@ def _hashed(unit: str, zone: tzinfo) -> Identify:
         content = {name: _canonical_value(value) for name, value in event.items() if value is not None}
         with suppress(InvalidTime):  # what is no time fails the check
             content["timestamp"] = to_epoch_seconds(event.get("timestamp"), unit, zone)
-        return hashlib.sha256(_canonical(content)).hexdigest()[:40]
+        return hashlib.sha256(exact_json.canonical(content)).hexdigest()[:40]
 
     def guarded(record: Mapping[str, Any], event: Mapping[str, Any]) -> str:
         try:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
-from decimal import Decimal
 
 import msgspec
 
+from airflow_provider_lago.api import exact_json
 from airflow_provider_lago.api.events import InvalidEvent, check_event, check_ready_line
 from airflow_provider_lago.delivery.batching import Event
 from airflow_provider_lago.delivery.ledger import Ledger
 from airflow_provider_lago.delivery.shaping import Shaper, Shaping
 from airflow_provider_lago.sources.rows import Row, Unreadable
-
-# Numbers with a fraction stay decimals, digit by digit: money must never pass through a binary float.
-_decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
 def prepare(rows: Iterable[Row], shaping: Shaping, ledger: Ledger) -> Iterator[Event]:
@@ -46,7 +43,10 @@ def _events(rows: Iterable[Row], shaper: Shaper, shaping: Shaping, ledger: Ledge
             ledger.unreadable(row, data)
             continue
         try:
-            event = shaper.shape(decode(data) if type(data) is bytes or shaping.transform is None else deepcopy(data))
+            record = decode(data)
+            if record is data and shaping.transform is not None:
+                record = deepcopy(data)  # the transform may change it, and the report keeps it as it was read
+            event = shaper.shape(record)
             if event is None:
                 tally.skipped += 1
                 continue
@@ -68,7 +68,7 @@ def decode(data: object) -> object:
     if type(data) is not bytes:
         return data
     try:
-        return _decode(data)
+        return exact_json.decode(data)
     except UnicodeDecodeError as error:
         raise InvalidEvent("not UTF-8", f"byte {error.start + 1} of the line: {error.reason}") from None
     except RecursionError:

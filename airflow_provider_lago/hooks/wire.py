@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-import msgspec
+from airflow_provider_lago.api import exact_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 _OWN_HEADERS = frozenset(
     {"authorization", "proxy-authorization", "host", "content-length", "transfer-encoding", "connection", "cookie"}
@@ -35,7 +36,7 @@ def encode_json(value: Any) -> bytes:
     """
     try:
         _refuse_unsendable(value, "")
-        return _ENCODER.encode(value)
+        return exact_json.encode(value)
     except WireError:
         raise
     except (TypeError, ValueError, RecursionError) as error:
@@ -88,20 +89,9 @@ def check_method(method: str) -> str:
     return verb
 
 
-def _encode_other(value: Any) -> Any:
-    if isinstance(value, (datetime, date)):  # subclasses such as pendulum's, which msgspec does not know
-        return value.isoformat()
-    if isinstance(value, str):
-        return str.__str__(value)
-    raise TypeError(f"values of type {type(value).__name__} have no JSON form")
-
-
-_ENCODER = msgspec.json.Encoder(decimal_format="number", enc_hook=_encode_other)
-
-
 def _refuse_unsendable(value: Any, where: str) -> None:
     # msgspec would write NaN as null, which Lago stores as "no value".
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         for name, item in value.items():
             _refuse_unsendable(item, f"{where}.{name}" if where else str(name))
     elif isinstance(value, (list, tuple)):

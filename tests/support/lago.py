@@ -25,3 +25,16 @@ class Store:
             return refused(known if "events" in json.loads(request.body) else DUPLICATE)
         self.held.update(ids(request))
         return echo(request)
+
+
+def first_broken(answer, broken):
+    """Act on every request, and break the first answer to each distinct body."""
+    seen = set()
+
+    def reply(request):
+        given = answer(request)
+        first = request.body not in seen
+        seen.add(request.body)
+        return broken if first else given
+
+    return reply

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from support.deliveries import connection, usage
-from support.lago import INVALID, Store, ids
+from support.lago import INVALID, Store, first_broken, ids
 from support.scripted import CUT, Reply, ScriptedServer, as_json, echo, refused
 
 from airflow_provider_lago.delivery.report import FolderReport, ReportInUseError
@@ -99,15 +99,8 @@ class TestSettling:
 
 class TestLostAnswers:
     def test_every_first_answer_lost_after_commit_loses_and_doubles_nothing(self, deliver):
-        store, seen = Store(), set()
-
-        def answer(request):
-            reply = store.take(request)
-            first = request.body not in seen
-            seen.add(request.body)
-            return CUT if first else reply
-
-        with ScriptedServer(answer) as server:
+        store = Store()
+        with ScriptedServer(first_broken(store.take, CUT)) as server:
             run = deliver(server, usage(5_000), concurrency=8)
         assert run.counts == (5_000, 5_000, 0, 0, 0)
         assert set(store.held.values()) == {1}
@@ -125,30 +118,16 @@ class TestLostAnswers:
         ids=["broken JSON", "cut in the body", "502 after commit", "500 after commit", "beyond the timeout"],
     )
     def test_an_answer_that_does_not_tell_is_found_out_by_sending_again(self, deliver, broken):
-        store, seen = Store(), set()
-
-        def answer(request):
-            reply = store.take(request)
-            first = request.body not in seen
-            seen.add(request.body)
-            return broken if first else reply
-
-        with ScriptedServer(answer) as server:
+        store = Store()
+        with ScriptedServer(first_broken(store.take, broken)) as server:
             run = deliver(server, usage(300), settings=connection(server.url, read_timeout=0.3))
         assert run.counts == (300, 300, 0, 0, 0)
         assert set(store.held.values()) == {1}
 
     def test_events_known_before_stay_duplicates_although_an_answer_was_lost(self, deliver):
-        store, seen = Store(), set()
+        store = Store()
         store.held.update(["t3"])
-
-        def answer(request):
-            reply = store.take(request)
-            first = request.body not in seen
-            seen.add(request.body)
-            return CUT if first else reply
-
-        with ScriptedServer(answer) as server:
+        with ScriptedServer(first_broken(store.take, CUT)) as server:
             run = deliver(server, usage(10))
         assert run.counts == (10, 9, 1, 0, 0)
 

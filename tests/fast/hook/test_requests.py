@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 import traceback
+import types
 from decimal import Decimal
 
 import pytest
@@ -118,6 +119,7 @@ def test_an_event_id_with_dots_arrives_whole(hook_for):
         lambda hook: hook.get("customers", headers={"Authorization": "x"}),
         lambda hook: hook.get("customers", headers={"X": "a\r\nb"}),
         lambda hook: hook.post("customers", json={"a": float("nan")}),
+        lambda hook: hook.post("customers", json={"a": types.MappingProxyType({"b": float("nan")})}),
         lambda hook: hook.post("customers", json={"a": object()}),
         lambda hook: hook.get("customers", params={"a": {}}),
         lambda hook: hook.request("TRACE", "customers"),
