@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_lago.delivery.batching import Batch
+from airflow_provider_lago.delivery.courier import Halt
 from airflow_provider_lago.delivery.ledger import Ledger, Log
 from airflow_provider_lago.delivery.loop_thread import LoopThread
 from airflow_provider_lago.delivery.plan import Plan
 from airflow_provider_lago.delivery.report import NoReport, Report
-from airflow_provider_lago.delivery.sending import Halt, Sender
+from airflow_provider_lago.delivery.responses import NoResponses, Responses
 from airflow_provider_lago.delivery.tally import Tally
 from airflow_provider_lago.delivery.transport import Transport
 from airflow_provider_lago.sources.rows import SourceError
@@ -54,13 +54,21 @@ class Delivery:
     :param plan: What to deliver.
     :param report: Where evidence goes.
     :param log: The task's log.
+    :param responses: Where Lago's answers go.
     """
 
-    def __init__(self, plan: Plan, report: Report | None = None, log: Log | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan[Any],
+        report: Report | None = None,
+        log: Log | None = None,
+        responses: Responses | None = None,
+    ) -> None:
         self.plan = plan
-        self.tally = Tally()
+        self.tally = Tally.of_kinds(plan.kinds)
         self._log: Log = log or logging.getLogger(__name__)
-        self._ledger = Ledger(self.tally, report or NoReport(), self._log)
+        self._ledger = Ledger(self.tally, report or NoReport(), self._log, plan.id_field)
+        self._responses: Responses = responses or NoResponses()
         self._started = time.monotonic()
         self._loop = LoopThread(self._deliver)
 
@@ -89,19 +97,26 @@ class Delivery:
 
     async def _deliver(self) -> Halt | None:
         plan = self.plan
-        turnstile = _Turnstile(plan.batches(self._ledger))
-        async with Transport(plan.settings, plan.user_agent, plan.concurrency) as transport:
-            sender = Sender(plan, transport, self._ledger)
+        turnstile = _Turnstile(plan.units(self._ledger))
+        try:
+            async with Transport(plan.settings, plan.user_agent, plan.concurrency) as transport:
+                courier = plan.courier(transport, self._ledger, self._responses)
 
-            async def work() -> None:
-                while sender.halt is None and (batch := turnstile.next()) is not None:
-                    await sender.deliver(batch)
+                async def work() -> None:
+                    while courier.halt is None and (unit := await self._next(turnstile)) is not None:
+                        await courier.deliver(unit)
 
-            async with asyncio.TaskGroup() as workers:
-                for _ in range(plan.concurrency):
-                    workers.create_task(work())
-            await sender.deliver_parked()
-        return sender.halt or _halt_of(turnstile.fault)
+                async with asyncio.TaskGroup() as workers:
+                    for _ in range(plan.concurrency):
+                        workers.create_task(work())
+                await courier.deliver_parked()
+        finally:
+            await self._responses.close()
+        return courier.halt or _halt_of(turnstile.fault)
+
+    async def _next(self, turnstile: _Turnstile) -> Any:
+        """Return the next unit; made in the task's own thread where that runs the user's code."""
+        return await self._loop.in_caller(turnstile.next) if self.plan.source.is_foreign else turnstile.next()
 
     def interrupted(self, why: str) -> Result:
         """Return how far it came, for a delivery that was ended from outside."""
@@ -112,7 +127,7 @@ class Delivery:
         share = self.plan.source.share_done()
         seconds = time.monotonic() - self._started
         self._log.info(
-            "Read %s%s: accepted %s, duplicate %s, rejected %s, skipped %s; %s requests, %s events/s",
+            "Read %s%s: accepted %s, duplicate %s, rejected %s, skipped %s; %s requests, %s %s/s",
             f"{tally.read:,}",
             f" ({share:.0%} of the source)" if share is not None else "",
             f"{tally.accepted:,}",
@@ -121,6 +136,7 @@ class Delivery:
             f"{tally.skipped:,}",
             f"{tally.requests:,}",
             f"{(tally.accepted + tally.duplicate) / seconds:,.0f}",
+            self.plan.noun,
         )
 
 
@@ -136,14 +152,14 @@ def _halt_of(fault: Exception | None) -> Halt | None:
 
 
 class _Turnstile:
-    """Hands batches from one iterator to several coroutines; ends at a fault of the source, and keeps it."""
+    """Hands units from one iterator to several coroutines; ends at a fault of the source, and keeps it."""
 
-    def __init__(self, feed: Iterator[Batch]) -> None:
+    def __init__(self, feed: Iterator[Any]) -> None:
         self._feed = feed
         self.fault: Exception | None = None
 
-    def next(self) -> Batch | None:
-        """Return the next batch, or None at the end."""
+    def next(self) -> Any:
+        """Return the next unit, or None at the end."""
         if self.fault is not None:
             return None
         try:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
-from airflow_provider_lago.api.events import InvalidEvent
-from airflow_provider_lago.delivery.batching import Batch, Event
+from airflow_provider_lago.api.records import InvalidRecord
+from airflow_provider_lago.delivery.outcomes import Outcome, Settled
 from airflow_provider_lago.delivery.report import Report
-from airflow_provider_lago.delivery.settling import Refusal
 from airflow_provider_lago.delivery.tally import Tally
 from airflow_provider_lago.sources.rows import Row, Unreadable
 
+if TYPE_CHECKING:
+    from airflow_provider_lago.delivery.events.batching import Batch, Event
+    from airflow_provider_lago.delivery.events.settling import Refusal
+
 #: Rejected records that the log names; the report holds them all.
 _NAMED = 10
+
+_REFUSED = "refused by Lago, or on the way to it"
 
 
 class Log(Protocol):
@@ -28,71 +35,173 @@ class Log(Protocol):
         """Say something that wants attention."""
 
 
+class Entry(NamedTuple):
+    """
+    A record that became a payload.
+
+    :param row: Where it comes from.
+    :param id: What names it in Lago; None where nothing does.
+    :param payload: The payload as JSON; None where there is none.
+    """
+
+    row: Row
+    id: str | None
+    payload: bytes | None
+
+
+class Answered(NamedTuple):
+    """
+    What an answer tells of the records of its request, for receipts.
+
+    :param request_id: Under which Lago logged the request.
+    :param lago_ids: Lago's own ids, in the order of the request; may be shorter.
+    """
+
+    request_id: str | None = None
+    lago_ids: Sequence[str | None] = ()
+
+
+_UNANSWERED = Answered()
+
+
 class Ledger:
     """
-    The one place where an outcome is given, so that counts and report cannot differ.
+    The one place where an outcome is given, so that counts, receipts and rejects cannot differ.
+
+    Records are read in one thread and settled in another where the source runs the user's code, hence the lock.
 
     :param tally: Counts.
     :param report: Evidence.
     :param log: The task's log.
+    :param id_field: Field that names a record, for messages about one that did not become a payload.
     """
 
-    def __init__(self, tally: Tally, report: Report, log: Log) -> None:
+    def __init__(self, tally: Tally, report: Report, log: Log, id_field: str = "transaction_id") -> None:
         self.tally = tally
+        self.wants_receipts = report.wants_receipts
         self._report = report
         self._log = log
+        self._id_field = id_field
+        self._lock = threading.Lock()
 
-    def accept(self, batch: Batch, indexes: Sequence[int]) -> None:
+    def accept(self, batch: Batch, indexes: Sequence[int], answered: Answered = _UNANSWERED) -> None:
         """Give these events of a batch the outcome accepted; their twins are duplicates."""
-        self.tally.accepted += len(indexes)
-        self.tally.duplicate += batch.count_twins(indexes)
+        with self._lock:
+            self.tally.accepted += len(indexes)
+            self.tally.duplicate += batch.count_twins(indexes)
+            if self.wants_receipts:
+                lago_ids = answered.lago_ids[: len(indexes)]
+                for index, lago_id in zip_longest(indexes, lago_ids):
+                    settled = Settled(Outcome.ACCEPTED, lago_id=lago_id)
+                    self._receipt([_entry(batch.events[index])], settled, answered.request_id)
+                self._receipt_of_twins(batch, indexes, answered)
 
-    def duplicate(self, batch: Batch, indexes: Sequence[int]) -> None:
+    def duplicate(self, batch: Batch, indexes: Sequence[int], answered: Answered = _UNANSWERED) -> None:
         """Give these events of a batch, and their twins, the outcome duplicate."""
-        self.tally.duplicate += len(indexes) + batch.count_twins(indexes)
+        with self._lock:
+            self.tally.duplicate += len(indexes) + batch.count_twins(indexes)
+            if self.wants_receipts:
+                known = Settled(Outcome.DUPLICATE, reason="in Lago already")
+                self._receipt([_entry(batch.events[index]) for index in indexes], known, answered.request_id)
+                self._receipt_of_twins(batch, indexes, answered)
 
-    def refuse(self, batch: Batch, index: int, refusal: Refusal) -> None:
+    def refuse(self, batch: Batch, index: int, refusal: Refusal, answered: Answered = _UNANSWERED) -> None:
         """Reject an event that Lago refused; its twins would be refused for the same reason."""
-        event = batch.events[index]
-        for row in (event.row, *batch.twins.get(index, ())):
-            self._reject(row, refusal.reason, "refused by Lago, or on the way to it", refusal.code, event)
+        entry = _entry(batch.events[index])
+        entries = [entry, *(entry._replace(row=row) for row in batch.twins.get(index, ()))]
+        self.settle(
+            entries,
+            Settled(Outcome.REJECTED, reason=refusal.reason, detail=_REFUSED, code=refusal.code),
+            answered.request_id,
+        )
 
     def conflict(self, event: Event, earlier: Event) -> None:
         """Reject an event that says something else under the id of an earlier one."""
-        self._reject(
-            event.row,
-            "transaction_id: conflict",
+        detail = (
             f"{earlier.row.where} has the same transaction_id and subscription but other content; Lago would keep that "
-            "one and drop this in silence",
-            None,
-            event,
+            "one and drop this in silence"
         )
+        self.settle([_entry(event)], Settled(Outcome.REJECTED, reason="transaction_id: conflict", detail=detail))
 
-    def invalid(self, row: Row, error: InvalidEvent) -> None:
-        """Reject a record that is not an event Lago would bill."""
-        self._reject(row, error.reason, error.detail, None, None)
+    def invalid(self, row: Row, error: InvalidRecord) -> None:
+        """Reject a record that cannot become what Lago takes."""
+        self._reject_row(row, error.reason, error.detail)
 
     def unreadable(self, row: Row, defect: Unreadable) -> None:
         """Reject a piece of the source that is not a record."""
-        self._reject(row, defect.reason, defect.detail, None, None)
+        self._reject_row(row, defect.reason, defect.detail)
 
-    def _reject(self, row: Row, reason: str, detail: str, code: str | None, event: Event | None) -> None:
+    def skip(self, row: Row, reason: str = "left out by transform") -> None:
+        """Give a record the outcome skipped."""
+        self.settle([Entry(row, None, None)], Settled(Outcome.SKIPPED, reason=reason))
+
+    def settle(self, entries: Sequence[Entry], settled: Settled, request_id: str | None = None) -> None:
+        """Give records their outcome, the same for each of them."""
+        with self._lock:
+            if settled.outcome is Outcome.REJECTED:
+                for entry in entries:
+                    self._reject(entry, settled)
+            else:
+                self.tally.count(settled.outcome, settled.kind, len(entries))
+            if self.wants_receipts:
+                self._receipt(entries, settled, request_id)
+
+    def _reject_row(self, row: Row, reason: str, detail: str) -> None:
+        identifier = _own_id(row, self._id_field) if self.wants_receipts or self.tally.rejected < _NAMED else None
+        self.settle([Entry(row, identifier, None)], Settled(Outcome.REJECTED, reason=reason, detail=detail))
+
+    def _reject(self, entry: Entry, settled: Settled) -> None:
         self._report.rejected(
-            row, reason=reason, detail=detail, code=code, payload=event.checked.payload if event else None
+            entry.row, reason=settled.reason, detail=settled.detail, code=settled.code, payload=entry.payload
         )
-        self.tally.reject(reason)
+        self.tally.reject(settled.reason)
         if self.tally.rejected <= _NAMED:
-            identifier = event.checked.transaction_id if event else _own_id(row)
-            named = f" (transaction_id {str(identifier)[:80]!r})" if identifier else ""
-            self._log.warning("Rejected %s%s: %s - %s", row.where, named, reason, detail)
+            named = f" ({self._id_field} {entry.id[:80]!r})" if entry.id else ""
+            self._log.warning("Rejected %s%s: %s - %s", entry.row.where, named, settled.reason, settled.detail)
         if self.tally.rejected == _NAMED + 1:
             self._log.warning("Further rejected records are not named in the log")
 
+    def _receipt_of_twins(self, batch: Batch, indexes: Sequence[int], answered: Answered) -> None:
+        twin = Settled(Outcome.DUPLICATE, reason="said twice by the source")
+        for index in indexes if batch.twins else ():
+            entry = _entry(batch.events[index])
+            rows = batch.twins.get(index, ())
+            self._receipt([entry._replace(row=row) for row in rows], twin, answered.request_id)
 
-def _own_id(row: Row) -> object:
-    """Return the id of a record that did not become an event, if it can be read at all."""
+    def _receipt(self, entries: Iterable[Entry], settled: Settled, request_id: str | None) -> None:
+        evidence = _evidence(settled, request_id)
+        self._report.receipts(
+            {
+                "position": row.position,
+                "origin": row.origin,
+                "line": row.line,
+                "id": identifier,
+                **evidence,
+            }
+            for row, identifier, _ in entries
+        )
+
+
+def _evidence(settled: Settled, request_id: str | None) -> Mapping[str, Any]:
+    return {
+        "outcome": str(settled.outcome),
+        "kind": settled.kind or None,
+        "lago_id": settled.lago_id,
+        "request_id": request_id,
+        "reason": settled.reason or None,
+        "code": settled.code,
+        **settled.facts,
+    }
+
+
+def _entry(event: Event) -> Entry:
+    return Entry(event.row, event.checked.transaction_id, event.checked.payload)
+
+
+def _own_id(row: Row, field: str) -> str | None:
+    """Return the id of a record that did not become a payload, if it can be read at all."""
     try:
         data = msgspec.json.decode(row.data) if isinstance(row.data, bytes) else row.data
-        return str(data["transaction_id"])
+        return str(data[field])
     except Exception:  # noqa: BLE001 - only a help for the reader of the log, of a record that is broken somehow
         return None

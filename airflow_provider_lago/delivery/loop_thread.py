@@ -12,11 +12,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import queue
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 #: Seconds that the loop is given to close its connections. Airflow 3 kills a task 5 s after it asked it to end.
 _GRACE = 3.0
@@ -35,7 +38,9 @@ class LoopThread(Generic[T]):
 
     def __init__(self, main: Callable[[], Awaitable[T]]) -> None:
         self._main = main
-        self._done = threading.Event()
+        #: What the waiting thread is asked to do; None when all is over. Its put takes no lock that a signal handler
+        #: could find taken by the thread it interrupts.
+        self._wanted: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -55,8 +60,7 @@ class LoopThread(Generic[T]):
         """
         try:
             self._thread.start()
-            while not self._done.wait(every):
-                tick()
+            self._wait(tick, every)
         except BaseException:
             self.stop()
             self._thread.join(_GRACE)
@@ -70,11 +74,48 @@ class LoopThread(Generic[T]):
             raise self._error
         return self._value
 
+    def _wait(self, tick: Callable[[], None], every: float) -> None:
+        """Do what the coroutine asks for until it is over."""
+        due = time.monotonic() + every
+        while True:
+            try:
+                wanted = self._wanted.get(timeout=max(0.0, due - time.monotonic()))
+            except queue.Empty:
+                tick()
+                due = time.monotonic() + every
+                continue
+            if wanted is None:
+                return
+            wanted()
+
+    async def in_caller(self, function: Callable[[], U]) -> U:
+        """
+        Call a function in the thread that waits in :meth:`run`, and return what it returns.
+
+        For the user's code, which may ask Airflow for connections: on Airflow 2.11 only the main thread can.
+
+        :param function: Must not raise.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[U] = loop.create_future()
+
+        def hand_over(value: U) -> None:
+            if not future.done():
+                future.set_result(value)
+
+        def call() -> None:
+            value = function()
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the coroutine was stopped meanwhile
+                loop.call_soon_threadsafe(hand_over, value)
+
+        self._wanted.put(call)
+        return await future
+
     def stop(self) -> None:
         """
         Ask the coroutine to end; also safe in a signal handler, and when it has not begun or is over.
 
-        It takes no lock: the thread that the signal interrupts may hold that of the event it waits for.
+        It takes no lock: the thread that the signal interrupts may hold it.
         """
         self._stopping = True
         if self._loop is not None and self._task is not None:
@@ -87,7 +128,7 @@ class LoopThread(Generic[T]):
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             self._error = error
         finally:
-            self._done.set()
+            self._wanted.put(None)
 
     async def _supervise(self) -> None:
         self._task = asyncio.current_task()

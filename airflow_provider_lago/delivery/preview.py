@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Any
 
 from airflow_provider_lago.delivery.ledger import Ledger, Log
-from airflow_provider_lago.delivery.plan import Plan
+from airflow_provider_lago.delivery.plan import Plan, Sample
 from airflow_provider_lago.delivery.report import NoReport
 from airflow_provider_lago.delivery.tally import Tally
 
 
-def preview(plan: Plan, requests: int, log: Log) -> dict[str, Any]:
+def preview(plan: Plan[Any], requests: int, log: Log) -> tuple[list[Sample], Tally]:
     """
     Shape, check and batch the beginning of a source, and send nothing.
 
     :param plan: The plan.
     :param requests: Number of requests to show.
     :param log: Where rejected records are named.
-    :return: The requests (without the API key), and the counts of the records that they took to make.
+    :return: The requests, and the counts of the records that they took to make.
     """
-    tally = Tally()
-    shown = [
-        {
-            "method": "POST",
-            "url": plan.url,
-            "events": len(batch.events),
-            "body": plan.body(batch, range(len(batch.events))).decode(),
-        }
-        for batch in islice(plan.batches(Ledger(tally, NoReport(), log)), requests)
-    ]
-    return {"dry_run": True, "preview": shown, **tally.as_dict()}
+    tally = Tally.of_kinds(plan.kinds)
+    shown: list[Sample] = []
+    for unit in plan.units(Ledger(tally, NoReport(), log, plan.id_field)):
+        shown += plan.samples(unit)
+        if len(shown) >= requests:
+            break
+    return shown[:requests], tally
+
+
+def as_dict(sample: Sample) -> dict[str, Any]:
+    """Return a request as XCom and the preview file hold it."""
+    return {
+        "method": sample.method,
+        "url": sample.url,
+        **({"headers": dict(sample.headers)} if sample.headers else {}),
+        "records": sample.records,
+        "body": sample.body,
+    }

@@ -1,10 +1,10 @@
-"""The evidence of a delivery on disk: ``rejected.jsonl`` and ``summary.json``."""
+"""The evidence of a delivery on disk: ``rejected.jsonl``, ``receipts.jsonl`` and ``summary.json``."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -21,6 +21,8 @@ _LONGEST_INT = 10_000
 _OWNER = ("dag_id", "task_id", "map_index")
 
 REJECTED = "rejected.jsonl"
+RECEIPTS = "receipts.jsonl"
+PREVIEW = "preview.jsonl"
 SUMMARY = "summary.json"
 
 _encode = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
@@ -33,8 +35,14 @@ class ReportInUseError(ValueError):
 class Report(Protocol):
     """Takes the evidence of a delivery."""
 
+    #: Whether each record is to have a line in ``receipts.jsonl``.
+    wants_receipts: bool
+
     def rejected(self, row: Row, *, reason: str, detail: str, code: str | None, payload: bytes | None) -> None:
         """Keep a rejected record with the reason."""
+
+    def receipts(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Keep a line for each of some records."""
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Keep the summary and close."""
@@ -46,7 +54,12 @@ class Report(Protocol):
 class NoReport:
     """For deliveries without a report folder; the log names the first rejected records."""
 
+    wants_receipts = False
+
     def rejected(self, row: Row, *, reason: str, detail: str, code: str | None, payload: bytes | None) -> None:
+        """Keep nothing."""
+
+    def receipts(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Keep nothing."""
 
     def finish(self, summary: Mapping[str, Any]) -> None:
@@ -62,12 +75,14 @@ class FolderReport:
     Evidence in a local folder. What an earlier run left there is kept under another name.
 
     :param folder: The folder; made where it is missing.
-    :param run: Identifies the task instance in each line.
+    :param run: Identifies the task instance.
+    :param receipts: Whether to keep a line for each record.
     :raises OSError: if the folder cannot be written, before anything is sent.
     :raises ReportInUseError: if the folder holds the report of another task.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], run: Mapping[str, Any]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], run: Mapping[str, Any], *, receipts: bool = False) -> None:
+        self.wants_receipts = receipts
         self._folder = Path(folder)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._run = dict(run)
@@ -75,6 +90,7 @@ class FolderReport:
         _keep_earlier(self._folder)
         # Not buffered: a killed task leaves whole lines, and none is missing.
         self._rejects: BinaryIO = (self._folder / REJECTED).open("xb", buffering=0)
+        self._receipts: BinaryIO | None = (self._folder / RECEIPTS).open("xb", buffering=0) if receipts else None
         self._write_summary({"halted": "running, or killed"})
 
     def rejected(self, row: Row, *, reason: str, detail: str, code: str | None, payload: bytes | None) -> None:
@@ -87,7 +103,7 @@ class FolderReport:
             "detail": printable(detail),
             "code": code,
             "record": None,
-            "event": msgspec.Raw(payload) if payload is not None else None,
+            "payload": msgspec.Raw(payload) if payload is not None else None,
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "run": self._run,
         }
@@ -97,19 +113,43 @@ class FolderReport:
             text = _encode({**line, "record": _as_text(row.data)})
         self._rejects.write(text + b"\n")
 
+    def receipts(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Append a line for each of some records, in one write."""
+        if self._receipts is not None:
+            self._receipts.write(b"".join(_encode(printable(line)) + b"\n" for line in lines))
+
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write the summary whole or not at all, and close."""
         self._rejects.close()
+        if self._receipts is not None:
+            self._receipts.close()
         self._write_summary(summary)
 
     def paths(self) -> dict[str, str]:
-        """Return the paths of both files."""
-        return {"rejected": str(self._folder / REJECTED), "summary": str(self._folder / SUMMARY)}
+        """Return the paths of the files."""
+        names = {"rejected": REJECTED, **({"receipts": RECEIPTS} if self.wants_receipts else {}), "summary": SUMMARY}
+        return {name: str(self._folder / file) for name, file in names.items()}
 
     def _write_summary(self, summary: Mapping[str, Any]) -> None:
         draft = self._folder / f".{SUMMARY}.part"
         draft.write_bytes(msgspec.json.format(_encode(printable({**summary, "run": self._run})), indent=2) + b"\n")
         draft.replace(self._folder / SUMMARY)
+
+
+def write_preview(folder: str | os.PathLike[str], requests: Iterable[Mapping[str, Any]]) -> str:
+    """
+    Write the requests of a dry run, one a line, and return the path.
+
+    :param folder: The folder; made where it is missing. What deliveries left there stays.
+    :param requests: The requests.
+    :raises OSError: if it cannot be written.
+    """
+    path = Path(folder) / PREVIEW
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{PREVIEW}.part")
+    draft.write_bytes(b"".join(_encode(request) + b"\n" for request in requests))
+    draft.replace(path)
+    return str(path)
 
 
 def printable(data: Any) -> Any:
@@ -164,7 +204,7 @@ def _check_owner(summary: Path, run: Mapping[str, Any]) -> None:
 
 def _keep_earlier(folder: Path) -> None:
     """Give what an earlier run left the next free number."""
-    files = [folder / REJECTED, folder / SUMMARY]
+    files = [folder / name for name in (REJECTED, RECEIPTS, SUMMARY)]
     if not any(path.exists() for path in files):
         return
     number = 1

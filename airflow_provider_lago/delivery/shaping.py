@@ -1,18 +1,14 @@
-"""Record -> event: transform, leave out, map, nest, identify."""
+"""Record -> payload: transform, leave out, map, nest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, tzinfo
 from typing import Any
 
-from airflow_provider_lago.api.events import EVENT_FIELDS, InvalidEvent
-from airflow_provider_lago.delivery.identity import Identify, identity
+from airflow_provider_lago.api.records import InvalidRecord
 from airflow_provider_lago.delivery.paths import MISSING, Getter, getter, nest, without
-
-#: How targets under ``properties`` begin.
-_NESTED = "properties."
+from airflow_provider_lago.sources.rows import Cells
 
 Record = Mapping[str, Any]
 Transform = Callable[[dict[str, Any]], Record | None]
@@ -21,207 +17,175 @@ Transform = Callable[[dict[str, Any]], Record | None]
 @dataclass(frozen=True, slots=True)
 class Shaping:
     """
-    How records become events.
+    How records become payloads.
 
-    :param fields: Event field (dotted to nest) -> column or dotted path of the record.
-    :param constants: Event field (dotted to nest) -> value.
-    :param properties: Columns to nest under ``properties``: a list of columns, or property name -> column. A trailing
-        ``?`` lets a column be missing or null in some records; it is left out then.
+    :param fields: Payload field (dotted to nest) -> column or dotted path of the record.
+    :param constants: Payload field (dotted to nest) -> value.
     :param exclude: Attributes of the record to leave out, dotted paths allowed.
     :param transform: Callable record -> record, or None to skip the record; applied first.
-    :param transaction_id: How to derive the id when the record has none, see :func:`.identity.identity`.
-    :param timestamp_unit: Unit of epoch numbers.
-    :param zone: Time zone of timestamps that name none.
+    :param edits: Payload field (dotted to nest) -> value, set last, whatever else gave the field a value.
     """
 
     fields: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)
-    properties: Sequence[str] | Mapping[str, str] = ()
     exclude: Sequence[str] = ()
     transform: Transform | None = None
-    transaction_id: str | Sequence[str] | Callable[[Record], str] | None = None
-    timestamp_unit: str = "s"
-    zone: tzinfo = UTC
+    edits: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether records are events already, so that a JSON text may be sent as it stands."""
-        return not (self.fields or self.constants or self.properties or self.exclude or self.transform)
+    def check(self) -> None:
+        """
+        Check the types of the settings.
+
+        :raises ValueError: naming the one that is wrong.
+        """
+        check_columns("exclude", self.exclude)
+        for argument, values in (("fields", self.fields), ("constants", self.constants)):
+            if not isinstance(values, Mapping):
+                raise ValueError(f"{argument} must be a dict, not a {type(values).__name__}")
+        check_paths(self.fields.values())
+        check_paths(self.exclude)
+        if self.transform is not None and not callable(self.transform):
+            raise ValueError(f"transform must be a function, not {self.transform!r}")
+        both = next((target for target in self.fields if target in self.constants), None)
+        if both is not None:
+            raise ValueError(f"{both!r} is given twice by fields and constants: keep one")
 
 
-class Shaper:
+class RecordShaper:
     """
-    Shapes records as a :class:`Shaping` says, which it checks first.
+    Shapes records whose payload has the columns' own names where nothing is mapped. Dotted names nest.
 
     :param shaping: The settings.
-    :raises ValueError: if they contradict each other or name what an event does not have.
+    :param known: Fields that a payload may have; None for any.
+    :param what: What the payload is, for messages.
+    :raises ValueError: if the settings contradict each other or name what a payload does not have.
     """
 
-    def __init__(self, shaping: Shaping) -> None:
-        _check_targets(shaping)
-        self._transform = shaping.transform
+    def __init__(self, shaping: Shaping, known: Collection[str] | None, what: str) -> None:
+        shaping.check()
+        self._known = known
+        self._shaping = shaping
         self._exclude = list(shaping.exclude)
-        constants = shaping.constants.items()
-        self._constants = [(target, value) for target, value in constants if not target.startswith(_NESTED)]
-        self._property_constants = [
-            (target.removeprefix(_NESTED), value) for target, value in constants if target.startswith(_NESTED)
-        ]
-        self._columns = _columns(shaping)
-        self._properties = _property_columns(shaping)
-        self._selects = bool(shaping.fields or shaping.properties)
-        self._identify: Identify = identity(shaping.transaction_id, shaping.timestamp_unit, shaping.zone)
-        self._identity_columns = _identity_columns(shaping.transaction_id)
+        self._columns: list[tuple[str, str, Getter, bool]] = []
+        for target, path in shaping.fields.items():
+            bare = path.removesuffix("?")
+            # A payload of known fields is checked as a whole, so that a column may be missing where a field may.
+            self._columns.append((target, bare, getter(bare), path.endswith("?") or known is not None))
+        for target in (*shaping.fields, *shaping.constants, *shaping.edits):
+            root = target.partition(".")[0]
+            if known is not None and root not in known:
+                raise ValueError(f"{target!r} is nothing that {what} has: {', '.join(sorted(known))}")
+        self._given = frozenset((*shaping.fields, *shaping.constants))
+        self.never_found = {path: target for target, path, _, _ in self._columns}
 
-    def shape(self, record: Any) -> dict[str, Any] | None:
+    def record(self, data: Any) -> dict[str, Any] | None:
         """
-        Return the event of a record, or None where the transform skips it.
+        Return the record after the transform, as a dict of its own; None where the transform skips it.
 
-        :raises InvalidEvent: if the record lacks what the settings name, or the transform fails.
+        :raises InvalidRecord: if it is not an object, or the transform fails.
         """
-        if type(record) is not dict and not isinstance(record, Mapping):
-            raise InvalidEvent("not an object", f"a record must be an object, not a {_kind(record)}")
-        if self._transform is not None:
-            record = _apply(self._transform, record)
-            if record is None:
-                return None
-        source: Record = without(record, self._exclude) if self._exclude else record
-        event = self._select(source)
-        for target, value in self._constants:
-            event[target] = value
-        if self._properties or self._property_constants:
-            properties = self._nest_properties(event.get("properties"), source)
-            if properties:
-                event["properties"] = properties
-        identifier = event.get("transaction_id")
-        if identifier is None or identifier == "":
-            event["transaction_id"] = None
-            event["transaction_id"] = self._identify(record, event)
-        return event
+        if not isinstance(data, Mapping):
+            raise InvalidRecord("not an object", f"a record must be an object, not a {kind_of(data)}")
+        # An empty cell says nothing, while a null in JSON or from a task says "empty".
+        record = {k: v for k, v in data.items() if v is not None} if isinstance(data, Cells) else dict(data)
+        if self._shaping.transform is None:
+            return record
+        changed = apply_transform(self._shaping.transform, record)
+        return None if changed is None else dict(changed)
 
-    def _select(self, source: Record) -> dict[str, Any]:
-        if not self._selects:
-            # Whatever is left over is refused by the check: Lago would drop it without a word.
-            return {name: value for name, value in source.items() if name not in self._identity_columns}
-        event: dict[str, Any] = {}
-        for target, path, read, named in self._columns:
+    def payload(self, record: Record) -> dict[str, Any]:
+        """
+        Return the payload of a record.
+
+        :raises InvalidRecord: if the record lacks a column that must be there.
+        """
+        source = without(record, self._exclude) if self._exclude else record
+        payload: dict[str, Any] = {}
+        for name, value in source.items():
+            if self._takes(name):
+                place(payload, name, value)
+        for target, path, read, optional in self._columns:
             value = read(source)
             if value is not MISSING:
-                event[target] = value
-            elif named:
-                raise InvalidEvent("column missing", f"the record has no {path!r}, which fields maps to {target!r}")
-        return event
-
-    def _nest_properties(self, own: Any, source: Record) -> dict[str, Any]:
-        if own is not None and not isinstance(own, Mapping):
-            raise InvalidEvent("properties: not an object", f"nothing can be nested in a {_kind(own)}")
-        properties = dict(own) if own else {}
-        for name, path, read, optional in self._properties:
-            value = read(source)
-            if value is not MISSING and value is not None:
-                if "." in name:
-                    _place(properties, name, value)
-                else:
-                    properties[name] = value
+                self.never_found.pop(path, None)
+                place(payload, target, value)
             elif not optional:
-                found = "no" if value is MISSING else "an empty"
-                raise InvalidEvent(
-                    f"property missing: {path}",
-                    f"the record has {found} {path!r}, and Lago does not bill an event without the property that its "
-                    f"metric adds up; write {path + '?'!r} in properties where it may be missing",
+                raise InvalidRecord(
+                    "column missing",
+                    f"the record has no {path!r}, which fields maps to {target!r}; write {path + '?'!r} where it may "
+                    "be missing",
                 )
-        for name, value in self._property_constants:
-            _place(properties, name, value)
-        return properties
+        for target, value in self._shaping.constants.items():
+            place(payload, target, value)
+        for target, value in self._shaping.edits.items():
+            place(payload, target, value)
+        return payload
+
+    def _takes(self, name: object) -> bool:
+        """Tell whether a column goes into the payload under its own name."""
+        if not isinstance(name, str):
+            raise InvalidRecord("column is not text", f"the name of a column is a {kind_of(name)}, not a text")
+        if name in self._given:
+            return False
+        if not self._columns:
+            return True
+        return self._known is not None and name.partition(".")[0] in self._known
 
 
-def _apply(transform: Transform, record: Record) -> Record | None:
+def apply_transform(transform: Transform, record: Record) -> Record | None:
+    """
+    Return what the user's function makes of a record.
+
+    :raises InvalidRecord: if it fails, or returns something else than a record or None.
+    """
     try:
         result = transform(dict(record))
     except Exception as error:
-        raise InvalidEvent("transform failed", f"{type(error).__name__}: {error}") from error
+        raise InvalidRecord("transform failed", f"{type(error).__name__}: {error}") from error
     if result is not None and not isinstance(result, Mapping):
-        raise InvalidEvent("transform: not a record", f"it returned a {_kind(result)}, not a dict or None")
+        raise InvalidRecord("transform: not a record", f"it returned a {kind_of(result)}, not a dict or None")
     return result
 
 
-def _columns(shaping: Shaping) -> list[tuple[str, str, Getter, bool]]:
-    """Return (event field, path, reader, named by the user); fields that nobody maps keep their own names."""
-    columns = [(to, path, getter(path), True) for to, path in shaping.fields.items() if not to.startswith(_NESTED)]
-    given = {target.partition(".")[0] for target in (*shaping.fields, *shaping.constants) if "." not in target}
-    return [(name, name, getter(name), False) for name in EVENT_FIELDS if name not in given] + columns
+def place(payload: dict[str, Any], name: str, value: Any, within: str = "") -> None:
+    """
+    Set a value under a dotted name.
 
-
-def _property_columns(shaping: Shaping) -> list[tuple[str, str, Getter, bool]]:
-    """Return (property, path, reader, may be missing) for each column that becomes a property."""
-    named = _named_properties(shaping.properties)
-    named |= {target: path for target, path in shaping.fields.items() if target.startswith(_NESTED)}
-    return [
-        (target.removeprefix(_NESTED), _bare(path), getter(_bare(path)), path.endswith("?"))
-        for target, path in named.items()
-    ]
-
-
-def _named_properties(properties: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
-    named = properties if isinstance(properties, Mapping) else {_bare(path): path for path in properties}
-    return {f"{_NESTED}{name}": path for name, path in named.items()}
-
-
-def _bare(path: str) -> str:
-    return path.removesuffix("?")
-
-
-def _place(properties: dict[str, Any], name: str, value: Any) -> None:
+    :param within: What the payload itself is nested in, for the message.
+    :raises InvalidRecord: if something that is not an object stands in the way.
+    """
+    if "." not in name:
+        payload[name] = value
+        return
     try:
-        nest(properties, name, value)
+        nest(payload, name, value)
     except TypeError as error:
-        raise InvalidEvent(f"properties.{name}: cannot be nested", str(error)) from None
+        raise InvalidRecord(f"{within}{name}: cannot be nested", str(error)) from None
 
 
-def _check_targets(shaping: Shaping) -> None:
-    _check_types(shaping)
-    targets = [*shaping.fields, *_named_properties(shaping.properties), *shaping.constants]
-    for target in targets:
-        root, dot, _ = target.partition(".")
-        if root not in EVENT_FIELDS or (dot and root != "properties"):
-            argument = "fields" if target in shaping.fields else "constants"
-            raise ValueError(
-                f"{argument} names {target!r}, which an event does not have: it has {', '.join(EVENT_FIELDS)}, "
-                "and properties.<name>"
-            )
-        if targets.count(target) > 1:
-            raise ValueError(f"{target!r} is given twice by fields, properties and constants: keep one")
-    for longer in targets:
-        for shorter in shaping.constants:
-            if longer.startswith(f"{shorter}."):
-                raise ValueError(
-                    f"constants gives {shorter!r} as a whole, which would replace {longer!r}: write its parts, such as "
-                    f"constants={{'{shorter}.name': value}}"
-                )
+def check_columns(argument: str, columns: Any) -> None:
+    """
+    Check that an argument is a list of columns, or a mapping to columns.
+
+    :raises ValueError: if not.
+    """
+    if isinstance(columns, str):
+        raise ValueError(f"{argument} must be a list of columns: write [{columns!r}]")
+    if not isinstance(columns, (Sequence, Mapping)):
+        raise ValueError(f"{argument} must be a list of columns, not a {type(columns).__name__}")
 
 
-def _check_types(shaping: Shaping) -> None:
-    for argument, columns in (("properties", shaping.properties), ("exclude", shaping.exclude)):
-        if isinstance(columns, str):
-            raise ValueError(f"{argument} must be a list of columns: write [{columns!r}]")
-        if not isinstance(columns, (Sequence, Mapping)):
-            raise ValueError(f"{argument} must be a list of columns, not a {type(columns).__name__}")
-    for argument, values in (("fields", shaping.fields), ("constants", shaping.constants)):
-        if not isinstance(values, Mapping):
-            raise ValueError(f"{argument} must be a dict, not a {type(values).__name__}")
-    named = shaping.properties.values() if isinstance(shaping.properties, Mapping) else shaping.properties
-    for path in (*shaping.fields.values(), *named, *shaping.exclude):
-        if not isinstance(path, str) or not path:
+def check_paths(paths: Collection[Any]) -> None:
+    """
+    Check that columns are named by text.
+
+    :raises ValueError: if not.
+    """
+    for path in paths:
+        if not isinstance(path, str) or not path.removesuffix("?"):
             raise ValueError(f"fields, properties and exclude name columns by text, not by {path!r}")
-    if shaping.transform is not None and not callable(shaping.transform):
-        raise ValueError(f"transform must be a function, not {shaping.transform!r}")
 
 
-def _identity_columns(strategy: Any) -> frozenset[str]:
-    """Return the columns that only make up the id: they are used, not left over."""
-    if strategy is None or isinstance(strategy, str) or callable(strategy):
-        return frozenset()
-    return frozenset(strategy) - frozenset(EVENT_FIELDS)
-
-
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """Return what a value is, for a message."""
     return "null" if value is None else type(value).__name__

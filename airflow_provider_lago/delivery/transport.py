@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Mapping
 from types import TracebackType
 from urllib.parse import urlsplit
 
 import aiohttp
 import certifi
+from yarl import URL
 
 from airflow_provider_lago.api.answers import Answer
+from airflow_provider_lago.api.calls import Call
 from airflow_provider_lago.api.connection import ConnectionSettings, ConnectionSettingsError
 from airflow_provider_lago.api.failures import Cause, Failure, read_failure
 
@@ -20,7 +23,7 @@ _LONGEST_ANSWER = 64 << 20
 
 class Transport:
     """
-    Posts JSON bodies to Lago. Use it as an asynchronous context manager.
+    Sends requests to Lago. Use it as an asynchronous context manager.
 
     :param settings: The connection.
     :param user_agent: ``User-Agent`` header.
@@ -64,11 +67,24 @@ class Transport:
             await self._session.close()
 
     async def post(self, url: str, body: bytes) -> Answer | Failure:
-        """Send a body and return what came back; never raises for what happens on the wire."""
+        """Post a body and return what came back; never raises for what happens on the wire."""
+        return await self._exchange("POST", url, body, None)
+
+    async def send(self, call: Call) -> Answer | Failure:
+        """Send a call and return what came back; never raises for what happens on the wire."""
+        # What the call has percent-encoded stays as it is: decoded, an id could lead to another object.
+        url = URL(f"{self._settings.api_url}/{call.target}", encoded=True)
+        return await self._exchange(call.method, url, call.body, call.headers)
+
+    async def _exchange(
+        self, method: str, url: str | URL, body: bytes | None, headers: Mapping[str, str] | None
+    ) -> Answer | Failure:
         if self._session is None:
             raise RuntimeError("the transport is not open")
         try:
-            async with self._session.post(url, data=body, allow_redirects=False) as response:
+            async with self._session.request(
+                method, url, data=body, headers=headers, allow_redirects=False
+            ) as response:
                 body_read = await _read(response)
                 if response.status != 200:
                     body_read = body_read.replace(self._settings.api_key.encode(), b"***")  # some proxies echo headers
@@ -109,8 +125,8 @@ def _cause_of(error: Exception) -> Cause:
     return next((cause for kind, cause in kinds if isinstance(error, kind)), Cause.BROKEN)
 
 
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
+def _origin(url: str | URL) -> str:
+    parts = urlsplit(str(url))
     return f"{parts.scheme}://{parts.netloc}"
 
 

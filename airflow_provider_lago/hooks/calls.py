@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_lago.api.paths import PathError, clean, refuse_dotted_ids
-from airflow_provider_lago.api.retry import is_repeatable
+from airflow_provider_lago.api.calls import build_call
+from airflow_provider_lago.api.paths import PathError
+from airflow_provider_lago.api.wire import WireError
 from airflow_provider_lago.exceptions import LagoApiError, LagoInputError
-from airflow_provider_lago.hooks.wire import WireError, check_headers, check_method, encode_json, encode_query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """
-    One call to Lago, checked and encoded.
-
-    :param method: HTTP verb.
-    :param path: Path below ``/api/v1``.
-    :param query: Query pairs.
-    :param body: JSON body or None.
-    :param headers: Headers besides the session's.
-    :param repeatable: Whether it may be sent again when Lago may have executed it already.
-    """
-
-    method: str
-    path: str
-    query: tuple[tuple[str, str], ...] = ()
-    body: bytes | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    repeatable: bool = True
+    from airflow_provider_lago.api.calls import Call
 
 
 def prepare(
@@ -50,18 +30,7 @@ def prepare(
     :raises LagoInputError: An argument cannot be sent.
     """
     try:
-        verb, path = check_method(method), clean(endpoint)
-        refuse_dotted_ids(verb, path)
-        if json is not None and verb in {"GET", "HEAD"}:
-            raise WireError(f"{verb} takes no body: pass query values as params")
-        return Call(
-            method=verb,
-            path=path,
-            query=tuple(encode_query(params)),
-            body=None if json is None else encode_json(json),
-            headers=check_headers(headers),
-            repeatable=is_repeatable(verb, path) if idempotent is None else idempotent,
-        )
+        return build_call(method, endpoint, params=params, json=json, headers=headers, idempotent=idempotent)
     except (PathError, WireError) as error:
         problem = str(error)
     raise LagoInputError(problem)

@@ -17,9 +17,9 @@ from airflow_provider_lago.api.advice import (
     redirect_origin,
 )
 from airflow_provider_lago.api.answers import read_error
+from airflow_provider_lago.api.calls import Call
 from airflow_provider_lago.api.failures import Failure
 from airflow_provider_lago.exceptions import LagoException
-from airflow_provider_lago.hooks.calls import Call
 from airflow_provider_lago.hooks.failures import redact
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ import tenacity
 from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 
 from airflow_provider_lago.api.answers import Answer
+from airflow_provider_lago.api.calls import Call
 from airflow_provider_lago.api.connection import (
     LONGEST_CONNECT_TIMEOUT,
     ConnectionSettings,
@@ -24,7 +25,7 @@ from airflow_provider_lago.api.failures import Cause, Failure, read_failure
 from airflow_provider_lago.api.retry import RetryPolicy, wait_after_429
 from airflow_provider_lago.exceptions import LagoApiError, LagoConnectionError, LagoInputError
 from airflow_provider_lago.hooks import environment, form
-from airflow_provider_lago.hooks.calls import Call, prepare, read_page
+from airflow_provider_lago.hooks.calls import prepare, read_page
 from airflow_provider_lago.hooks.doctor import diagnose
 from airflow_provider_lago.hooks.failures import (
     answer_error,

@@ -28,6 +28,25 @@ def as_bool(value: Any, name: str) -> bool:
     raise ValueError(f"{name} must be true or false, not {value!r}")
 
 
+def as_count(value: Any, name: str) -> int | None:
+    """
+    Return a count of at least 1, which a template gives as text, or None where there is none.
+
+    :param value: An int, text of one, or None or an empty text for none.
+    :param name: The argument's name, for the message.
+    :raises ValueError: if it is something else.
+    """
+    if value is None or value in {"", "None"}:
+        return None
+    try:
+        count = int(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else 0
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+    return count
+
+
 class Threshold:
     """
     How many records may be rejected: a count, or a share of those that were read.

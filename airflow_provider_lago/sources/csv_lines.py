@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Generator, Iterator, Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from airflow_provider_lago.sources.rows import Row, SourceError, Unreadable
+from airflow_provider_lago.sources.rows import Cells, Row, SourceError, Unreadable
 
 #: The longest record, in bytes; beyond it the memory of a delivery would depend on its input.
 LONGEST_RECORD = 4 << 20
@@ -98,9 +98,9 @@ def read_csv(stream: BinaryIO, origin: str, position: int) -> Generator[Row, Non
             continue
         position += 1
         if len(cells) == width:
-            record: dict[str, str | None] = dict(zip(header, cells, strict=True))
+            record: dict[str, Any] = dict(zip(header, cells, strict=True))
             if "" in cells:
-                record = {name: cell or None for name, cell in record.items()}
+                record = Cells((name, cell or None) for name, cell in record.items())
             yield Row(position, origin, lines.first, record)
         else:
             detail = f"{len(cells)} cells under a header of {width}"

@@ -33,6 +33,8 @@ class FileSource:
         not known.
     """
 
+    is_foreign = False
+
     def __init__(self, files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> None:
         self.paths = expand(files)
         self._readers = [_reader_of(path) for path in self.paths]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -28,6 +29,10 @@ class Unreadable(NamedTuple):
     reason: str
     detail: str
     text: str
+
+
+class Cells(dict[str, Any]):
+    """A record of a table of texts in which None stands for an empty cell, and not for the value null."""
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -58,8 +63,36 @@ RECORDS = "records"
 class Source(Protocol):
     """Where the records of a delivery come from. It can be read once."""
 
+    #: Whether reading it runs the user's code, which has to stay in the task's own thread.
+    is_foreign: bool
+
     def rows(self) -> Iterator[Row]:
         """Read the source, one row a record, holding no more than one."""
 
     def share_done(self) -> float | None:
         """How much of the source has been read, between 0 and 1; None where its size is not known."""
+
+
+class Limited:
+    """
+    The first records of a source.
+
+    :param source: The source.
+    :param most: How many records to read.
+    """
+
+    def __init__(self, source: Source, most: int) -> None:
+        self.is_foreign = source.is_foreign
+        self._source = source
+        self._most = most
+
+    def __str__(self) -> str:
+        return f"the first {self._most:,} of {self._source}"
+
+    def rows(self) -> Iterator[Row]:
+        """Read the source as far as it is asked for."""
+        return islice(self._source.rows(), self._most)
+
+    def share_done(self) -> float | None:
+        """Unknown: the source may be shorter."""
+        return None

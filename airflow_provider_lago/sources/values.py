@@ -27,6 +27,8 @@ class ValueSource:
         # The XComs of mapped tasks ask Airflow for each element when it is read, which the thread that delivers must
         # not do (Airflow 2.11 would use the main thread's database connection); a slice asks for all at once.
         self._records = records[:] if isinstance(records, Sequence) else records
+        # A generator is the user's code, and runs when its next record is asked for.
+        self.is_foreign = not isinstance(records, Sequence)
         self._size = len(self._records) if isinstance(self._records, Sequence) else None
         self._read = 0
 

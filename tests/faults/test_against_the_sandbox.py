@@ -11,8 +11,8 @@ from support.deliveries import usage as usage_of_one
 
 from airflow_provider_lago.api.retry import RetryPolicy
 from airflow_provider_lago.delivery.delivery import Delivery
-from airflow_provider_lago.delivery.plan import Plan
-from airflow_provider_lago.delivery.shaping import Shaping
+from airflow_provider_lago.delivery.events.plan import EventPlan
+from airflow_provider_lago.delivery.events.shaping import EventShaping
 from airflow_provider_lago.sandbox import Sandbox
 from airflow_provider_lago.sources.values import ValueSource
 
@@ -26,7 +26,13 @@ def usage(count):
 
 def deliver(sandbox, records, **plan):
     target = connection(sandbox.url, api_key=sandbox.api_key, read_timeout=plan.pop("read_timeout", 5.0))
-    made = Plan(ValueSource(records), Shaping(), target, "test", **{"policy": QUICK, **plan})
+    made = EventPlan(
+        source=ValueSource(records),
+        shaping=EventShaping(),
+        settings=target,
+        user_agent="test",
+        **{"policy": QUICK, **plan},
+    )
     return Delivery(made, log=logging.getLogger("test")).run()
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_lago.api.events import InvalidEvent, check_event, check_ready_line
+from airflow_provider_lago.api.events import check_event, check_ready_line
+from airflow_provider_lago.api.records import InvalidRecord
 
 GOOD = {
     "transaction_id": "t1",
@@ -102,7 +103,7 @@ def test_absent_optional_fields_stay_absent():
     ],
 )
 def test_what_lago_would_drop_change_or_never_bill_is_refused(change, reason, detail):
-    with pytest.raises(InvalidEvent) as caught:
+    with pytest.raises(InvalidRecord) as caught:
         check_event({**GOOD, **change})
     assert caught.value.reason == reason
     assert detail in caught.value.detail
@@ -112,7 +113,7 @@ def test_nesting_beyond_what_lago_parses_is_refused():
     deep = {}
     for _ in range(95):
         deep = {"a": deep}
-    with pytest.raises(InvalidEvent, match="nested too deep"):
+    with pytest.raises(InvalidRecord, match="nested too deep"):
         check_event({**GOOD, "properties": deep})
 
 

@@ -4,9 +4,9 @@ import pytest
 from support.deliveries import QUICK, Run, connection
 
 from airflow_provider_lago.delivery.delivery import Delivery
-from airflow_provider_lago.delivery.plan import Plan
+from airflow_provider_lago.delivery.events.plan import EventPlan
+from airflow_provider_lago.delivery.events.shaping import EventShaping
 from airflow_provider_lago.delivery.report import FolderReport
-from airflow_provider_lago.delivery.shaping import Shaping
 from airflow_provider_lago.sources.values import ValueSource
 
 
@@ -17,7 +17,13 @@ def deliver(tmp_path):
     def run(server, records, *, shaping=None, settings=None, **plan):
         source = ValueSource(records) if isinstance(records, (list, dict)) else records
         plan = {"policy": QUICK, "concurrency": 4, **plan}
-        made = Plan(source, shaping or Shaping(), settings or connection(server.url), "test", **plan)
+        made = EventPlan(
+            source=source,
+            shaping=shaping or EventShaping(),
+            settings=settings or connection(server.url),
+            user_agent="test",
+            **plan,
+        )
         report = FolderReport(tmp_path / "report", {"run_id": "r"})
         result = Delivery(made, report, logging.getLogger("test")).run()
         report.finish(result.summary())

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_lago.api.events import check_event
-from airflow_provider_lago.delivery.batching import Event, batches
+from airflow_provider_lago.delivery.events.batching import Event, batches
 from airflow_provider_lago.sources.rows import Row
 
 

@@ -54,7 +54,7 @@ class TestSettling:
         line = json.loads((run.folder / "rejected.jsonl").read_text())
         assert line["position"] == 1
         assert line["record"] == usage(1)[0]
-        assert line["event"]["transaction_id"] == "t0"
+        assert line["payload"]["transaction_id"] == "t0"
         assert line["reason"] == "timestamp: invalid_format"
         assert line["code"] == "validation_errors"
         assert line["run"] == {"run_id": "r"}
@@ -175,8 +175,8 @@ class TestEvidence:
         with ScriptedServer(lambda request: refused({"0": INVALID})) as server:
             deliver(server, usage(1))
             run = deliver(server, usage(1, first=5))
-        assert json.loads((run.folder / "rejected.1.jsonl").read_text())["event"]["transaction_id"] == "t0"
-        assert json.loads((run.folder / "rejected.jsonl").read_text())["event"]["transaction_id"] == "t5"
+        assert json.loads((run.folder / "rejected.1.jsonl").read_text())["payload"]["transaction_id"] == "t0"
+        assert json.loads((run.folder / "rejected.jsonl").read_text())["payload"]["transaction_id"] == "t5"
 
     def test_the_key_is_in_no_evidence(self, deliver):
         with ScriptedServer(lambda request: refused({"0": INVALID})) as server:

@@ -215,6 +215,8 @@ class TestStopping:
 
     def test_a_source_that_breaks_settles_what_was_read_before_it_did(self, deliver):
         class Breaking:
+            is_foreign = False
+
             def rows(self):
                 for n, record in enumerate(usage(250), 1):
                     yield Row(n, "records", n, record)

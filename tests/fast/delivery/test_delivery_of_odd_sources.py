@@ -10,7 +10,7 @@ import pytest
 from support.deliveries import usage
 from support.scripted import ScriptedServer, echo
 
-from airflow_provider_lago.delivery.shaping import Shaping
+from airflow_provider_lago.delivery.events.shaping import EventShaping
 from airflow_provider_lago.sources.files import FileSource
 
 
@@ -60,7 +60,7 @@ class TestSource:
         (tmp_path / "a.csv").write_bytes(
             b"id,who,at,bytes\n1,s,2023-11-14 22:13:20,5\n2,s,1700000000,\n3,s,1700000000\n4,caf\xe9,1700000000,7\n5,s,never,7\n"
         )
-        shaping = Shaping(
+        shaping = EventShaping(
             fields={"transaction_id": "id", "external_subscription_id": "who", "timestamp": "at"},
             constants={"code": "traffic"},
             properties=["bytes"],
@@ -89,7 +89,7 @@ class TestSource:
         assert server.requests == []
 
     def test_skipped_records_are_counted_and_not_sent(self, deliver):
-        shaping = Shaping(transform=lambda record: record if record["properties"]["n"] % 2 else None)
+        shaping = EventShaping(transform=lambda record: record if record["properties"]["n"] % 2 else None)
         with ScriptedServer(echo) as server:
             run = deliver(server, usage(10), shaping=shaping)
         assert run.counts == (10, 5, 0, 0, 5)
@@ -163,5 +163,5 @@ class TestOddRecords:
             raise KeyError("x")
 
         with ScriptedServer(echo) as server:
-            run = deliver(server, usage(1), shaping=Shaping(transform=spoil))
+            run = deliver(server, usage(1), shaping=EventShaping(transform=spoil))
         assert json.loads((run.folder / "rejected.jsonl").read_text())["record"]["properties"] == {"n": 0}

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from airflow_provider_lago.api.answers import Answer
-from airflow_provider_lago.delivery import settling
-from airflow_provider_lago.delivery.settling import Accepted, Opaque, Refusal, SlowDown, Sorted, Stop
+from airflow_provider_lago.delivery.events import settling
+from airflow_provider_lago.delivery.events.settling import Accepted, Opaque, Refusal, SlowDown, Sorted, Stop
 
 DUPLICATE = {"transaction_id": ["value_already_exist"]}
 

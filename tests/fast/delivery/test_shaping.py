@@ -4,15 +4,15 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from airflow_provider_lago.api.events import InvalidEvent
-from airflow_provider_lago.delivery.shaping import Shaper, Shaping
+from airflow_provider_lago.api.records import InvalidRecord
+from airflow_provider_lago.delivery.events.shaping import EventShaper, EventShaping
 
 EVENT = {"transaction_id": "t", "external_subscription_id": "s", "code": "c", "timestamp": 1_700_000_000}
 ROW = {"id": "t", "account": {"sub": "s"}, "at": 1_700_000_000, "bytes": 5, "region": None, "noise": 1}
 
 
 def shape(record, **settings):
-    return Shaper(Shaping(**settings)).shape(record)
+    return EventShaper(EventShaping(**settings)).shape(record)
 
 
 def test_a_record_that_is_an_event_stays_as_it_is():
@@ -48,7 +48,7 @@ def test_properties_can_be_renamed_and_join_those_of_the_record():
 
 
 def test_a_property_that_fields_name_may_not_be_missing_either():
-    with pytest.raises(InvalidEvent, match="an empty 'n'"):
+    with pytest.raises(InvalidRecord, match="an empty 'n'"):
         shape({**EVENT, "n": None}, fields={"properties.n": "n"})
     assert "properties" not in shape({**EVENT, "n": None}, fields={"properties.n": "n?"})
 
@@ -59,7 +59,7 @@ def test_fields_may_nest_into_properties():
 
 @pytest.mark.parametrize(("record", "found"), [({}, "no 'bytes'"), ({"bytes": None}, "an empty 'bytes'")])
 def test_a_property_that_is_missing_rejects_the_record_because_lago_would_not_bill_it(record, found):
-    with pytest.raises(InvalidEvent, match=found) as caught:
+    with pytest.raises(InvalidRecord, match=found) as caught:
         shape({**EVENT, **record}, properties=["bytes"])
     assert caught.value.reason == "property missing: bytes"
 
@@ -70,7 +70,7 @@ def test_a_question_mark_lets_a_property_be_missing():
 
 
 def test_a_mapped_column_that_is_missing_rejects_the_record():
-    with pytest.raises(InvalidEvent, match="the record has no 'kode', which fields maps to 'code'"):
+    with pytest.raises(InvalidRecord, match="the record has no 'kode', which fields maps to 'code'"):
         shape(EVENT, fields={"code": "kode"})
 
 
@@ -102,19 +102,19 @@ def test_a_transform_skips_with_none():
     ],
 )
 def test_a_transform_that_fails_rejects_its_record_only(transform, reason, says):
-    with pytest.raises(InvalidEvent, match=says) as caught:
+    with pytest.raises(InvalidRecord, match=says) as caught:
         shape(EVENT, transform=transform)
     assert caught.value.reason == reason
 
 
 @pytest.mark.parametrize(("record", "kind"), [([1], "list"), ("x", "str"), (None, "null"), (5, "int")])
 def test_what_is_no_object_is_refused(record, kind):
-    with pytest.raises(InvalidEvent, match=kind):
+    with pytest.raises(InvalidRecord, match=kind):
         shape(record)
 
 
 def test_nesting_into_something_that_is_no_object_is_refused():
-    with pytest.raises(InvalidEvent, match="nothing can be nested"):
+    with pytest.raises(InvalidRecord, match="nothing can be nested"):
         shape({**EVENT, "properties": "x", "n": 1}, properties=["n"])
 
 
@@ -140,7 +140,7 @@ def test_nesting_into_something_that_is_no_object_is_refused():
 )
 def test_settings_that_cannot_be_meant_are_refused_before_the_first_record(settings, says):
     with pytest.raises(ValueError, match=says):
-        Shaper(Shaping(**settings))
+        EventShaper(EventShaping(**settings))
 
 
 class TestIdentity:
@@ -154,7 +154,7 @@ class TestIdentity:
 
     def test_without_a_strategy_a_record_needs_its_own_id(self):
         for record in (self.NO_ID, {**self.NO_ID, "transaction_id": None}, {**self.NO_ID, "transaction_id": ""}):
-            with pytest.raises(InvalidEvent, match="say how to derive it"):
+            with pytest.raises(InvalidRecord, match="say how to derive it"):
                 shape(record)
 
     def test_columns_make_a_readable_id_and_are_not_left_over(self):
@@ -174,7 +174,7 @@ class TestIdentity:
 
     @pytest.mark.parametrize("value", [None, "", {"x": 1}, float("nan"), Decimal("NaN"), object(), frozenset("ab")])
     def test_a_column_that_identifies_nothing_rejects_the_record(self, value):
-        with pytest.raises(InvalidEvent, match="'a'"):
+        with pytest.raises(InvalidRecord, match="'a'"):
             self.id_of({**self.NO_ID, "a": value}, ["a"])
 
     def test_a_hash_depends_on_content_alone(self):
@@ -207,7 +207,7 @@ class TestIdentity:
         assert self.id_of(record, lambda r: f"row-{r['row']}", properties=["row"]) == "row-9"
 
     def test_a_callable_that_fails_rejects_its_record_only(self):
-        with pytest.raises(InvalidEvent, match="KeyError"):
+        with pytest.raises(InvalidRecord, match="KeyError"):
             self.id_of(self.NO_ID, lambda r: r["row"])
 
     def test_random_ids_come_only_when_asked_for_by_name(self):

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pendulum
 import pytest
 
-from airflow_provider_lago.hooks.wire import WireError, check_headers, check_method, encode_json, encode_query
+from airflow_provider_lago.api.wire import WireError, check_headers, check_method, encode_json, encode_query
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Any
 
 from airflow_provider_lago.api import exact_json
-from airflow_provider_lago.api.events import InvalidEvent
+from airflow_provider_lago.api.records import InvalidRecord
 from airflow_provider_lago.api.timestamps import InvalidTime, to_epoch_seconds
 from airflow_provider_lago.delivery.paths import MISSING, getter
 
@@ -72,7 +72,7 @@ def _are_columns(strategy: Any) -> bool:
 
 
 def _refuse(record: Mapping[str, Any], event: Mapping[str, Any]) -> str:
-    raise InvalidEvent("transaction_id: missing", _MISSING_ID)
+    raise InvalidRecord("transaction_id: missing", _MISSING_ID)
 
 
 def _called(derive: Callable[[Mapping[str, Any]], str]) -> Identify:
@@ -80,7 +80,7 @@ def _called(derive: Callable[[Mapping[str, Any]], str]) -> Identify:
         try:
             return derive(record)
         except Exception as error:
-            raise InvalidEvent("transaction_id: callable failed", f"{type(error).__name__}: {error}") from error
+            raise InvalidRecord("transaction_id: callable failed", f"{type(error).__name__}: {error}") from error
 
     return call
 
@@ -101,7 +101,7 @@ def _joined(paths: list[str]) -> Identify:
 
 def _part(path: str, value: Any) -> str:
     if value is MISSING or value is None or value == "":
-        raise InvalidEvent("transaction_id: column missing", f"the record has no {path!r}, which its id is made of")
+        raise InvalidRecord("transaction_id: column missing", f"the record has no {path!r}, which its id is made of")
     if isinstance(value, (float, Decimal)):
         text = str(_canonical_number(value)) if math.isfinite(value) else ""
     elif isinstance(value, (str, uuid.UUID)) or (isinstance(value, int) and value.bit_length() < _LONGEST_INT):
@@ -112,7 +112,7 @@ def _part(path: str, value: Any) -> str:
         text = ""
     if not text:
         # Other objects have no text that stays the same from run to run; NaN is pandas' "missing".
-        raise InvalidEvent("transaction_id: column not plain", f"{path!r} is {_kind(value)}, which identifies nothing")
+        raise InvalidRecord("transaction_id: column not plain", f"{path!r} is {_kind(value)}, which identifies nothing")
     # Escaped, so that ("a:b", "c") and ("a", "b:c") do not become one id, and one of them lost.
     return text.replace("%", "%25").replace(":", "%3A")
 
@@ -132,7 +132,7 @@ def _hashed(unit: str, zone: tzinfo) -> Identify:
         try:
             return digest(record, event)
         except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidEvent("transaction_id: cannot be hashed", str(error)[:200]) from None
+            raise InvalidRecord("transaction_id: cannot be hashed", str(error)[:200]) from None
 
     return guarded
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from airflow_provider_lago.api.answers import Answer
 from airflow_provider_lago.api.failures import Failure
-from airflow_provider_lago.api.retry import wait_after_429
-from airflow_provider_lago.delivery.batching import Batch
-from airflow_provider_lago.delivery.ledger import Ledger
-from airflow_provider_lago.delivery.pace import Pace
-from airflow_provider_lago.delivery.plan import Plan
-from airflow_provider_lago.delivery.settling import (
+from airflow_provider_lago.delivery.courier import Courier, Halt
+from airflow_provider_lago.delivery.events.batching import Batch
+from airflow_provider_lago.delivery.events.settling import (
     Accepted,
     Opaque,
     Refusal,
@@ -24,9 +21,15 @@ from airflow_provider_lago.delivery.settling import (
     Sorted,
     Stop,
     Verdict,
+    lago_ids,
     settle,
 )
+from airflow_provider_lago.delivery.ledger import Answered, Ledger
+from airflow_provider_lago.delivery.responses import Response, Responses
 from airflow_provider_lago.delivery.transport import Transport
+
+if TYPE_CHECKING:
+    from airflow_provider_lago.delivery.events.plan import EventPlan
 
 #: Tries of a request that the server fails with a 500 while it takes others: then the events are looked at one half
 #: after the other, to find the one that it cannot take.
@@ -45,22 +48,6 @@ _TRIES_OF_ONE = 5
 #: A server that fails now and then must not cost a good record: one is held to be at fault only if so many failures in
 #: a row would be less likely than this, judging by the failures that healed by themselves.
 _CHANCE = 1e-6
-
-#: Seconds of nothing but 429 after which a delivery ends, to be retried by Airflow later.
-_PATIENCE = 900.0
-
-
-@dataclass(frozen=True, slots=True)
-class Halt:
-    """
-    Why a delivery ended before its source did.
-
-    :param why: In words, with what to do.
-    :param final: Whether trying again is useless before somebody changes something.
-    """
-
-    why: str
-    final: bool
 
 
 @dataclass(slots=True)
@@ -88,32 +75,19 @@ class _Part:
     slowdowns: int = 0
 
 
-class Sender:
+class Sender(Courier[Batch]):
     """
-    Delivers batches over a transport; several coroutines may call it at the same time.
+    Delivers batches; see :class:`~airflow_provider_lago.delivery.courier.Courier` for the parameters.
 
-    :param plan: Address, form and pace of the requests.
-    :param transport: Where requests go.
-    :param ledger: Where outcomes are written down.
-
-    To tell a bad record from a bad hour of the server, it keeps how many requests were answered (``_healthy``), when
-    the latest of them was sent (``_healthy_since``), and how many failures healed by themselves (``_healed``).
+    Beside the server's health it keeps how many failures healed by themselves (``_healed``), and how many single
+    events it held to be at fault (``_refused``).
     """
 
-    def __init__(self, plan: Plan, transport: Transport, ledger: Ledger) -> None:
-        self.halt: Halt | None = None
+    def __init__(self, plan: EventPlan, transport: Transport, ledger: Ledger, responses: Responses) -> None:
+        super().__init__(plan, transport, ledger, responses)
         self._plan = plan
-        self._policy = plan.policy
-        self._transport = transport
-        self._ledger = ledger
-        self._halted = asyncio.Event()
-        self._pace = Pace(plan.requests_per_second, self._sleep)
-        self._healthy = 0
-        self._healthy_since = time.monotonic()
         self._healed = 0
-        self._doubts = 0
         self._refused = 0
-        self._throttled_since: float | None = None
         self._parked: list[tuple[Batch, int]] = []
 
     async def deliver(self, batch: Batch) -> None:
@@ -141,41 +115,48 @@ class Sender:
         verdict = self._judge(answer, len(part.indexes))
         match verdict:
             case Accepted():
-                self._note_health(part, started)
-                self._ledger.accept(batch, part.indexes)
+                self._heal(part, started)
+                self._ledger.accept(batch, part.indexes, self._answered(answer))
+                await self._forward(batch, part, answer)
                 return []
             case Sorted():
-                self._note_health(part, started)
-                return self._sort(batch, part, verdict)
+                self._heal(part, started)
+                rest = self._sort(batch, part, verdict, self._answered(answer))
+                await self._forward(batch, part, answer)
+                return rest
             case Opaque():
-                return await self._look_closer(batch, part, verdict, waiting)
+                return await self._look_closer(batch, part, verdict, waiting, answer)
             case SlowDown():
-                return self._slow_down(part, verdict)
+                part.slowdowns += 1
+                self._slow_down(verdict.asked, part.slowdowns)
+                return [part]
             case Stop():
                 self._stop(Halt(verdict.why, verdict.final))
         return []
 
     def _judge(self, answer: Answer | Failure, size: int) -> Verdict:
         if isinstance(answer, Answer):
-            return settle(answer, size, conn_id=self._plan.settings.conn_id, single=self._plan.single)
+            return settle(answer, size, conn_id=self._conn_id, single=self._plan.single)
         if answer.lasts:
             return Stop(answer.message)
         return Opaque(Refusal(answer.message, answer.cause), outage=True, stored=not answer.never_arrived)
 
-    def _sort(self, batch: Batch, part: _Part, verdict: Sorted) -> list[_Part]:
+    def _sort(self, batch: Batch, part: _Part, verdict: Sorted, answered: Answered) -> list[_Part]:
         named = {part.indexes[at] for at in (*verdict.duplicates, *verdict.rejected)}
         duplicates = [part.indexes[at] for at in verdict.duplicates]
         if part.maybe_stored and len(duplicates) == len(part.indexes):
             # Lago stores a batch whole: that every event of it is known now means that the lost request did it.
-            self._ledger.accept(batch, duplicates)
+            self._ledger.accept(batch, duplicates, answered)
         else:
-            self._ledger.duplicate(batch, duplicates)
+            self._ledger.duplicate(batch, duplicates, answered)
         for at, refusal in verdict.rejected.items():
-            self._ledger.refuse(batch, part.indexes[at], refusal)
+            self._ledger.refuse(batch, part.indexes[at], refusal, answered)
         rest = [index for index in part.indexes if index not in named]
         return [_Part(rest)] if rest else []
 
-    async def _look_closer(self, batch: Batch, part: _Part, failure: Opaque, waiting: bool) -> list[_Part]:
+    async def _look_closer(
+        self, batch: Batch, part: _Part, failure: Opaque, waiting: bool, answer: Answer | Failure
+    ) -> list[_Part]:
         """Try again, or find the event that makes the request fail, or find that every request fails."""
         part.tries += 1
         part.maybe_stored |= failure.stored
@@ -198,7 +179,8 @@ class Sender:
             self._stop(Halt(f"everything is refused: {failure.refusal.reason}", final=True))
         else:
             self._refused += 1
-            self._ledger.refuse(batch, part.indexes[0], failure.refusal)
+            self._ledger.refuse(batch, part.indexes[0], failure.refusal, self._answered(answer))
+            await self._forward(batch, part, answer)
         return []
 
     def _divide(self, part: _Part, proven: bool) -> list[_Part]:
@@ -235,32 +217,20 @@ class Sender:
             return 1
         return math.ceil(math.log(_CHANCE) / math.log(self._healed / (self._healed + self._healthy)))
 
-    def _slow_down(self, part: _Part, verdict: SlowDown) -> list[_Part]:
-        part.slowdowns += 1
-        now = time.monotonic()
-        self._throttled_since = self._throttled_since or now
-        if now - self._throttled_since > _PATIENCE:
-            self._stop(Halt(f"nothing but 'too many requests' (HTTP 429) for {_PATIENCE:g} s", final=False))
-            return []
-        self._pace.hold(wait_after_429(verdict.asked, part.slowdowns, self._policy))
-        return [part]
-
-    def _note_health(self, part: _Part, started: float) -> None:
-        self._healthy += 1
-        self._healthy_since = max(self._healthy_since, started)
+    def _heal(self, part: _Part, started: float) -> None:
+        self._note_health(started)
         self._healed += part.tries
-        self._doubts = 0
-        self._throttled_since = None
 
-    def _stop(self, halt: Halt) -> None:
-        if self.halt is None:
-            self.halt = halt
-            self._halted.set()
+    def _answered(self, answer: Answer | Failure) -> Answered:
+        if not self._ledger.wants_receipts or not isinstance(answer, Answer):
+            return Answered()
+        return Answered(answer.request_id, lago_ids(answer, single=self._plan.single))
 
-    async def _sleep(self, seconds: float) -> bool:
-        """Wait, but not longer than the delivery runs; tell whether it goes on."""
-        try:
-            await asyncio.wait_for(self._halted.wait(), seconds)
-        except TimeoutError:
-            return True
-        return False
+    async def _forward(self, batch: Batch, part: _Part, answer: Answer | Failure) -> None:
+        if not self._forwards or not isinstance(answer, Answer):
+            return
+        events = [batch.events[index] for index in part.indexes]
+        records = [(event.row.position, event.checked.transaction_id) for event in events]
+        await self._responses.put(
+            Response(records, "POST", self._plan.path, answer.status, answer.request_id, answer.body)
+        )

@@ -100,6 +100,15 @@ class Stop:
 Verdict = Accepted | Sorted | Opaque | SlowDown | Stop
 
 
+class _Stored(msgspec.Struct):
+    lago_id: str | None = None
+
+
+class _Identities(msgspec.Struct):
+    event: _Stored | None = None
+    events: list[_Stored] = []
+
+
 class _Echo(msgspec.Struct):
     events: list[msgspec.Raw]
 
@@ -108,6 +117,7 @@ class _SingleEcho(msgspec.Struct):
     event: msgspec.Raw
 
 
+_read_identities = msgspec.json.Decoder(_Identities).decode
 _read_echo = msgspec.json.Decoder(_Echo).decode
 _read_single_echo = msgspec.json.Decoder(_SingleEcho).decode
 
@@ -146,6 +156,20 @@ def settle(answer: Answer, size: int, *, conn_id: str, single: bool = False) -> 
     if 200 < status < 300:
         return _doubtful(f"HTTP {status} is not an answer of Lago to events")
     return Stop(describe(answer, conn_id), final=lasts(answer))
+
+
+def lago_ids(answer: Answer, *, single: bool) -> list[str | None]:
+    """
+    Return Lago's own ids of the events of an answer, in their order; ClickHouse organizations have none at first.
+
+    :param answer: The answer.
+    :param single: Whether it was ``POST /events``.
+    """
+    try:
+        found = _read_identities(answer.body)
+    except msgspec.DecodeError:
+        return []
+    return [stored.lago_id for stored in ([found.event] if single and found.event else found.events)]
 
 
 def _settle_success(answer: Answer, size: int, conn_id: str, single: bool) -> Verdict:

@@ -1,0 +1,1 @@
+"""Delivering anything else: one conversation of calls for each record, or each group of records."""

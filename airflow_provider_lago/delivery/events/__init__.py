@@ -1,0 +1,1 @@
+"""Delivering usage events: many in a request, each settled by itself."""

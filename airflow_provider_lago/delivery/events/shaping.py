@@ -1,0 +1,190 @@
+"""Record -> event: transform, leave out, map, nest, identify."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, tzinfo
+from typing import Any
+
+from airflow_provider_lago.api.events import EVENT_FIELDS
+from airflow_provider_lago.api.records import InvalidRecord
+from airflow_provider_lago.delivery.events.identity import Identify, identity
+from airflow_provider_lago.delivery.paths import MISSING, Getter, getter, without
+from airflow_provider_lago.delivery.shaping import (
+    Record,
+    Shaping,
+    apply_transform,
+    check_columns,
+    check_paths,
+    kind_of,
+    place,
+)
+
+#: How targets under ``properties`` begin.
+_NESTED = "properties."
+
+
+@dataclass(frozen=True, slots=True)
+class EventShaping(Shaping):
+    """
+    How records become events; see :class:`~airflow_provider_lago.delivery.shaping.Shaping` for the rest.
+
+    :param properties: Columns to nest under ``properties``: a list of columns, or property name -> column. A trailing
+        ``?`` lets a column be missing or null in some records; it is left out then.
+    :param transaction_id: How to derive the id when the record has none, see :func:`.identity.identity`.
+    :param timestamp_unit: Unit of epoch numbers.
+    :param zone: Time zone of timestamps that name none.
+    """
+
+    properties: Sequence[str] | Mapping[str, str] = ()
+    transaction_id: str | Sequence[str] | Callable[[Record], str] | None = None
+    timestamp_unit: str = "s"
+    zone: tzinfo = UTC
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether records are events already, so that a JSON text may be sent as it stands."""
+        return not (self.fields or self.constants or self.properties or self.exclude or self.transform or self.edits)
+
+
+class EventShaper:
+    """
+    Shapes records as a :class:`EventShaping` says, which it checks first.
+
+    :param shaping: The settings.
+    :raises ValueError: if they contradict each other or name what an event does not have.
+    """
+
+    def __init__(self, shaping: EventShaping) -> None:
+        _check_targets(shaping)
+        self._edits = list(shaping.edits.items())
+        self._transform = shaping.transform
+        self._exclude = list(shaping.exclude)
+        constants = shaping.constants.items()
+        self._constants = [(target, value) for target, value in constants if not target.startswith(_NESTED)]
+        self._property_constants = [
+            (target.removeprefix(_NESTED), value) for target, value in constants if target.startswith(_NESTED)
+        ]
+        self._columns = _columns(shaping)
+        self._properties = _property_columns(shaping)
+        self._selects = bool(shaping.fields or shaping.properties)
+        self._identify: Identify = identity(shaping.transaction_id, shaping.timestamp_unit, shaping.zone)
+        self._identity_columns = _identity_columns(shaping.transaction_id)
+
+    def shape(self, record: Any) -> dict[str, Any] | None:
+        """
+        Return the event of a record, or None where the transform skips it.
+
+        :raises InvalidRecord: if the record lacks what the settings name, or the transform fails.
+        """
+        if type(record) is not dict and not isinstance(record, Mapping):
+            raise InvalidRecord("not an object", f"a record must be an object, not a {kind_of(record)}")
+        if self._transform is not None:
+            record = apply_transform(self._transform, record)
+            if record is None:
+                return None
+        source: Record = without(record, self._exclude) if self._exclude else record
+        event = self._select(source)
+        for target, value in self._constants:
+            event[target] = value
+        if self._properties or self._property_constants:
+            properties = self._nest_properties(event.get("properties"), source)
+            if properties:
+                event["properties"] = properties
+        identifier = event.get("transaction_id")
+        if identifier is None or identifier == "":
+            event["transaction_id"] = None
+            event["transaction_id"] = self._identify(record, event)
+        for target, value in self._edits:
+            place(event, target, value)
+        return event
+
+    def _select(self, source: Record) -> dict[str, Any]:
+        if not self._selects:
+            # Whatever is left over is refused by the check: Lago would drop it without a word.
+            return {name: value for name, value in source.items() if name not in self._identity_columns}
+        event: dict[str, Any] = {}
+        for target, path, read, named in self._columns:
+            value = read(source)
+            if value is not MISSING:
+                event[target] = value
+            elif named:
+                raise InvalidRecord("column missing", f"the record has no {path!r}, which fields maps to {target!r}")
+        return event
+
+    def _nest_properties(self, own: Any, source: Record) -> dict[str, Any]:
+        if own is not None and not isinstance(own, Mapping):
+            raise InvalidRecord("properties: not an object", f"nothing can be nested in a {kind_of(own)}")
+        properties = dict(own) if own else {}
+        for name, path, read, optional in self._properties:
+            value = read(source)
+            if value is not MISSING and value is not None:
+                place(properties, name, value, _NESTED)
+            elif not optional:
+                found = "no" if value is MISSING else "an empty"
+                raise InvalidRecord(
+                    f"property missing: {path}",
+                    f"the record has {found} {path!r}, and Lago does not bill an event without the property that its "
+                    f"metric adds up; write {path + '?'!r} in properties where it may be missing",
+                )
+        for name, value in self._property_constants:
+            place(properties, name, value, _NESTED)
+        return properties
+
+
+def _columns(shaping: EventShaping) -> list[tuple[str, str, Getter, bool]]:
+    """Return (event field, path, reader, named by the user); fields that nobody maps keep their own names."""
+    columns = [(to, path, getter(path), True) for to, path in shaping.fields.items() if not to.startswith(_NESTED)]
+    given = {target.partition(".")[0] for target in (*shaping.fields, *shaping.constants) if "." not in target}
+    return [(name, name, getter(name), False) for name in EVENT_FIELDS if name not in given] + columns
+
+
+def _property_columns(shaping: EventShaping) -> list[tuple[str, str, Getter, bool]]:
+    """Return (property, path, reader, may be missing) for each column that becomes a property."""
+    named = _named_properties(shaping.properties)
+    named |= {target: path for target, path in shaping.fields.items() if target.startswith(_NESTED)}
+    return [
+        (target.removeprefix(_NESTED), _bare(path), getter(_bare(path)), path.endswith("?"))
+        for target, path in named.items()
+    ]
+
+
+def _named_properties(properties: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    named = properties if isinstance(properties, Mapping) else {_bare(path): path for path in properties}
+    return {f"{_NESTED}{name}": path for name, path in named.items()}
+
+
+def _bare(path: str) -> str:
+    return path.removesuffix("?")
+
+
+def _check_targets(shaping: EventShaping) -> None:
+    shaping.check()
+    check_columns("properties", shaping.properties)
+    check_paths(shaping.properties.values() if isinstance(shaping.properties, Mapping) else shaping.properties)
+    targets = [*shaping.fields, *_named_properties(shaping.properties), *shaping.constants]
+    for target in targets:
+        root, dot, _ = target.partition(".")
+        if root not in EVENT_FIELDS or (dot and root != "properties"):
+            argument = "fields" if target in shaping.fields else "constants"
+            raise ValueError(
+                f"{argument} names {target!r}, which an event does not have: it has {', '.join(EVENT_FIELDS)}, "
+                "and properties.<name>"
+            )
+        if targets.count(target) > 1:
+            raise ValueError(f"{target!r} is given twice by fields, properties and constants: keep one")
+    for longer in targets:
+        for shorter in shaping.constants:
+            if longer.startswith(f"{shorter}."):
+                raise ValueError(
+                    f"constants gives {shorter!r} as a whole, which would replace {longer!r}: write its parts, such as "
+                    f"constants={{'{shorter}.name': value}}"
+                )
+
+
+def _identity_columns(strategy: Any) -> frozenset[str]:
+    """Return the columns that only make up the id: they are used, not left over."""
+    if strategy is None or isinstance(strategy, str) or callable(strategy):
+        return frozenset()
+    return frozenset(strategy) - frozenset(EVENT_FIELDS)

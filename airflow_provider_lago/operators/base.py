@@ -1,0 +1,390 @@
+"""What all operators that deliver records have in common."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
+
+from airflow_provider_lago.api.connection import ConnectionSettingsError
+from airflow_provider_lago.delivery.report import FolderReport, NoReport, Report, write_preview
+from airflow_provider_lago.delivery.shaping import Shaping
+from airflow_provider_lago.exceptions import (
+    LagoConnectionError,
+    LagoDeliveryError,
+    LagoFatalDeliveryError,
+    LagoInputError,
+    LagoRejectedError,
+)
+from airflow_provider_lago.operators.arguments import Threshold, as_bool, as_count, check_rate, check_whole
+from airflow_provider_lago.sources.files import FileSource
+from airflow_provider_lago.sources.rows import Limited, NothingFound, Source, SourceError
+from airflow_provider_lago.sources.values import ValueSource
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_lago.delivery.delivery import Delivery, Result
+    from airflow_provider_lago.delivery.plan import Plan
+    from airflow_provider_lago.delivery.responses import Responses
+    from airflow_provider_lago.delivery.tally import Tally
+    from airflow_provider_lago.hooks.lago import LagoHook
+
+_PREVIEWED = 3
+
+#: What tells one run of a task from another, in reports.
+_RUN = ("dag_id", "run_id", "task_id", "map_index", "try_number")
+
+
+class LagoDeliveryOperator(BaseOperator):
+    """
+    Deliver records to Lago: each exactly once, or into a file that says why not. The base of all that deliver.
+
+    :param records: The records: a dict, a list of dicts, or another task's output (``records=that_task.output``). For
+        more than some thousand records use ``files``: Airflow renders and stores every element. (templated)
+    :param files: A path, a glob, or a list of them; ``.jsonl``, ``.ndjson`` (one JSON object a line) and ``.csv``
+        (with a header; empty cells are missing values). (templated)
+    :param fields: Payload field -> column or dotted path of the record, for columns that are not named like Lago's
+        fields. (templated)
+    :param constants: Payload field -> value that is the same for all records. Dotted names nest. (templated)
+    :param exclude: Attributes of the records to leave out, dotted paths allowed. (templated)
+    :param transform: Callable record -> record, or None to skip the record. Applied first. Numbers with a fraction
+        from JSON files arrive as ``decimal.Decimal``.
+    :param limit: Deliver only the first so many records of the source, for a trial. (templated)
+    :param concurrency: Requests in flight.
+    :param requests_per_second: Upper bound of requests a second; the connection's own bound holds as well.
+    :param max_rejected: How many records may be rejected: a count, or a share of the records as a float (``0.01``) or
+        text (``"1%"``). Above it the task fails after everything deliverable was delivered, without Airflow retries.
+        Without ``report_path`` any rejected record fails the task. (templated)
+    :param report_path: Folder for ``rejected.jsonl`` (each rejected record with its place and the reason) and
+        ``summary.json``; files of earlier runs are kept under other names. A mapped task writes into a folder of its
+        map index below it. (templated)
+    :param receipts: Write ``receipts.jsonl`` into ``report_path`` too: a line for each record with its outcome, Lago's
+        own id and the id of the request. (templated)
+    :param responses_path: File that gets Lago's answers, one JSON line each, with the positions and ids of the records
+        they are about; a file of an earlier run is kept under another name. (templated)
+    :param response_webhook_conn_id: Airflow connection of type ``http`` to which each answer is posted, in the same
+        form. What it does never fails or repeats the delivery: a post that fails is tried again, then reported. It may
+        get an answer twice, under the same ``Idempotency-Key``. (templated)
+    :param response_webhook_path: Path of the webhook below that connection's address. (templated)
+    :param skip_on_empty: Skip the task if a glob matches no file or the source has no records. By default a file
+        source without records is an error, an empty ``records`` is not.
+    :param dry_run: Send nothing; log and return the first requests exactly as they would be sent, without the key, and
+        write them to ``preview.jsonl`` in ``report_path``. (templated)
+    :param lago_conn_id: The Airflow connection to Lago. (templated)
+    :return: Counts and report paths: ``read``, ``accepted``, ``duplicate``, ``rejected``, ``skipped``, ``requests``,
+        ``seconds``, ``report``, ``reasons``.
+    :raises LagoInputError: if the arguments or the source are wrong; not retried by Airflow.
+    :raises LagoRejectedError: if more records were rejected than ``max_rejected`` allows; not retried.
+    :raises LagoFatalDeliveryError: if Lago refuses the key, the permission or the address; not retried.
+    :raises LagoDeliveryError: if Lago could not be reached for too long; Airflow retries it, and nothing is doubled.
+    """
+
+    template_fields: Sequence[str] = (
+        "lago_conn_id",
+        "records",
+        "files",
+        "fields",
+        "constants",
+        "exclude",
+        "limit",
+        "max_rejected",
+        "report_path",
+        "receipts",
+        "responses_path",
+        "response_webhook_conn_id",
+        "response_webhook_path",
+        "preview",
+    )
+    # No extensions: the paths in ``files`` would be replaced by the contents of the files.
+    template_ext: Sequence[str] = ()
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "records": "json",
+        "files": "json",
+        "fields": "json",
+        "constants": "json",
+    }
+    ui_color = "#e8f0fe"
+
+    #: Whether Lago bills what is delivered, so that a trial from a shell must ask twice.
+    bills: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        records: Any = None,
+        files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+        fields: Mapping[str, str] | None = None,
+        constants: Mapping[str, Any] | None = None,
+        exclude: Sequence[str] | None = None,
+        transform: Callable[[dict[str, Any]], Mapping[str, Any] | None] | None = None,
+        limit: int | str | None = None,
+        concurrency: int = 8,
+        requests_per_second: float | None = None,
+        max_rejected: int | float | str = 0,
+        report_path: str | os.PathLike[str] | None = None,
+        receipts: bool | str = False,
+        responses_path: str | os.PathLike[str] | None = None,
+        response_webhook_conn_id: str | None = None,
+        response_webhook_path: str | None = None,
+        skip_on_empty: bool = False,
+        dry_run: bool | str = False,
+        lago_conn_id: str = "lago_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.records = records
+        self.files = files
+        self.fields = fields
+        self.constants = constants
+        self.exclude = exclude
+        self.transform = transform
+        self.limit = limit
+        self.concurrency = concurrency
+        self.requests_per_second = requests_per_second
+        self.max_rejected = max_rejected
+        self.report_path = report_path
+        self.receipts = receipts
+        self.responses_path = responses_path
+        self.response_webhook_conn_id = response_webhook_conn_id
+        self.response_webhook_path = response_webhook_path
+        self.skip_on_empty = skip_on_empty
+        self.preview = dry_run  # BaseOperator has a method of the name dry_run
+        self.lago_conn_id = lago_conn_id
+        self.edits: Mapping[str, Any] = {}  # what a trial from a shell changes in each payload
+
+    _delivery: Delivery | None = None
+
+    @cached_property
+    def hook(self) -> LagoHook:
+        """The hook of this task's connection."""
+        # Imported here because requests is most of what importing this module would cost every parsing of a DAG file.
+        from airflow_provider_lago.hooks.lago import LagoHook
+
+        return LagoHook(self.lago_conn_id)
+
+    @abstractmethod
+    def _plan(self, common: dict[str, Any]) -> Plan[Any]:
+        """
+        Return what to deliver and how.
+
+        :param common: The arguments that every plan takes.
+        :raises ValueError: if an argument is wrong.
+        """
+
+    def plan(self) -> Plan[Any]:
+        """
+        Return what this operator would deliver and how, its templates being rendered.
+
+        :raises ValueError: if an argument or the source is wrong.
+        """
+        from airflow_provider_lago.hooks.session import user_agent
+
+        settings = self.hook.settings
+        own = check_rate("requests_per_second", self.requests_per_second)
+        bounds = [bound for bound in (own, settings.requests_per_second) if bound is not None]
+        return self._plan(
+            {
+                "source": self._source(),
+                "settings": settings,
+                "user_agent": user_agent(),
+                "concurrency": check_whole("concurrency", self.concurrency, 1, 256),
+                "requests_per_second": min(bounds, default=None),
+            }
+        )
+
+    def execute(self, context: Context) -> Any:
+        """Deliver the records and return the summary."""
+        try:
+            threshold = Threshold(self.max_rejected)
+            preview = as_bool(self.preview, "dry_run")
+            receipts = as_bool(self.receipts, "receipts")
+            if receipts and not self.report_path:
+                raise ValueError("receipts need a folder to go to: set report_path")
+            plan = self.plan()
+        except NothingFound as error:
+            if self.skip_on_empty:
+                raise AirflowSkipException(str(error)) from None
+            raise self._input_error(error) from None
+        except ValueError as error:
+            raise self._input_error(error) from None
+        if preview:
+            return self._preview(plan, context)
+        self._before_sending(plan, context)
+        responses = self._open_responses()
+        report = self._open_report(context, receipts=receipts)
+        result, summary = self._deliver(plan, report, responses)
+        self._judge(result, threshold, report)
+        return summary
+
+    def on_kill(self) -> None:
+        """End the delivery: on Airflow 3 nothing else does when the task is marked, cleared or terminated."""
+        if self._delivery is not None:
+            self._delivery.stop()
+
+    def _before_sending(self, plan: Plan[Any], context: Context) -> None:
+        """Look at what is about to be sent; raise where it must not be."""
+
+    def _source(self) -> Source:
+        if (self.records is None) == (self.files is None):
+            given = "both" if self.files is not None else "neither"
+            raise SourceError(
+                f"give exactly one of records and files, not {given}; an upstream task may have returned None"
+            )
+        source: Source = ValueSource(self.records) if self.files is None else FileSource(self.files)
+        most = as_count(self.limit, "limit")
+        return source if most is None else Limited(source, most)
+
+    def _shaping(self) -> Shaping:
+        return Shaping(
+            fields=self.fields or {},
+            constants=self.constants or {},
+            exclude=self.exclude or (),
+            transform=self.transform,
+            edits=self.edits,
+        )
+
+    def _folder(self, context: Context) -> Path | None:
+        """Return the folder for reports, or None; raise where it cannot be one."""
+        if not self.report_path:
+            return None
+        folder = self._local("report_path", self.report_path, "folder")
+        map_index = getattr(context.get("ti"), "map_index", None)
+        return folder / str(map_index) if map_index is not None and map_index >= 0 else folder
+
+    def _local(self, argument: str, path: str | os.PathLike[str], kind: str) -> Path:
+        try:
+            if "://" in os.fspath(path):
+                raise ValueError(f"{os.fspath(path)!r} must be a local {kind}, not a URI")
+            return Path(path)
+        except (ValueError, TypeError) as error:
+            raise self._input_error(f"{argument}: {error}") from None
+
+    def _open_report(self, context: Context, *, receipts: bool) -> Report:
+        folder = self._folder(context)
+        if folder is None:
+            return NoReport()
+        ti = context.get("ti")
+        try:
+            return FolderReport(folder, {name: getattr(ti, name, None) for name in _RUN}, receipts=receipts)
+        except OSError as error:
+            problem = f"report_path {str(self.report_path)!r} cannot be written: {error.strerror or error}"
+        except (ValueError, TypeError) as error:
+            problem = f"report_path: {error}"
+        raise self._input_error(problem)
+
+    def _open_responses(self) -> Responses:
+        from airflow_provider_lago.delivery.responses import NoResponses
+
+        return NoResponses()
+
+    def _deliver(self, plan: Plan[Any], report: Report, responses: Responses) -> tuple[Result, dict[str, Any]]:
+        from airflow_provider_lago.delivery.delivery import Delivery
+        from airflow_provider_lago.delivery.loop_thread import Stopped
+
+        self.log.info("Delivering %s to %s, %s requests in flight", plan.source, plan.goes_to, plan.concurrency)
+        self._delivery = delivery = Delivery(plan, report, self.log, responses)
+        try:
+            result = delivery.run()
+        except BaseException as error:
+            self._keep_partial(delivery, report, error)
+            if isinstance(error, Stopped):
+                raise self._stopped() from None
+            if isinstance(error, ConnectionSettingsError):
+                raise LagoConnectionError(str(error)) from None
+            raise
+        summary = {**result.summary(), "report": report.paths()}
+        if forwarded := responses.summary():
+            summary["responses"] = forwarded
+        report.finish(summary)
+        self.log.info("Delivery ended: %s", in_words(summary))
+        return result, summary
+
+    def _stopped(self) -> LagoDeliveryError:
+        """Return the error for a delivery that Airflow ended."""
+        return LagoDeliveryError(
+            f"Task {self.task_id!r} was ended by Airflow; a retry goes on without doubling anything"
+        )
+
+    def _keep_partial(self, delivery: Delivery, report: Report, error: BaseException) -> None:
+        """Write down how far a delivery came; what ended it must not be hidden by what this runs into."""
+        partial = delivery.interrupted(f"interrupted by {type(error).__name__}").summary()
+        self.log.warning("Delivery did not end: %s", in_words(partial))
+        try:
+            report.finish(partial)
+        except OSError as trouble:
+            self.log.warning("The report in %s could not be finished: %s", self.report_path, trouble)
+
+    def _judge(self, result: Result, threshold: Threshold, report: Report) -> None:
+        """Raise what the result means for the task."""
+        tally = result.tally
+        if result.halt is not None:
+            raise self._halted(result)
+        if tally.read == 0:
+            self._judge_empty()
+        evidence = report.paths().get("rejected")
+        if tally.rejected and not evidence:
+            raise LagoRejectedError(
+                f"{self._rejected(tally)}. All others were delivered. Set report_path to keep the rejected records "
+                "in a file; then max_rejected may allow some"
+            )
+        if not threshold.allows(tally.rejected, tally.read):
+            raise LagoRejectedError(
+                f"{self._rejected(tally)}, more than max_rejected={threshold} allows. All others were delivered, "
+                f"the rejected ones are in {evidence}"
+            )
+
+    def _halted(self, result: Result) -> LagoDeliveryError:
+        """Return the error for a delivery that ended before its source did."""
+        if result.halt is None:
+            raise RuntimeError("the delivery was not halted")
+        kind = LagoFatalDeliveryError if result.halt.final else LagoDeliveryError
+        return kind(
+            f"Delivery stopped: {result.halt.why}. So far {so_far(result.tally)}; the rest of the source was not sent "
+            "and nothing of it is lost: a rerun goes on without doubling anything"
+        )
+
+    def _judge_empty(self) -> None:
+        if self.skip_on_empty:
+            raise AirflowSkipException("the source has no records")
+        if self.files is not None:
+            raise self._input_error(f"{self.files!r} holds no records; set skip_on_empty=True where that is normal")
+        self.log.warning("records is empty: nothing was delivered")
+
+    def _rejected(self, tally: Tally) -> str:
+        most = "; ".join(f"{reason} ({count:,})" for reason, count in tally.reasons.most_common(3))
+        return f"{tally.rejected:,} of {tally.read:,} records were rejected: {most}"
+
+    def _preview(self, plan: Plan[Any], context: Context) -> dict[str, Any]:
+        from airflow_provider_lago.delivery.preview import as_dict, preview
+
+        samples, tally = preview(plan, _PREVIEWED, self.log)
+        for sample in samples:
+            self.log.info("Dry run, not sent: %s %s\n%s", sample.method, sample.url, sample.body)
+        requests = [as_dict(sample) for sample in samples]
+        folder = self._folder(context)
+        report = {} if folder is None else {"preview": write_preview(folder, requests)}
+        return {"dry_run": True, "preview": requests, **tally.as_dict(), "report": report}
+
+    def _input_error(self, error: object) -> LagoInputError:
+        return LagoInputError(f"Task {self.task_id!r}: {error}")
+
+
+def so_far(tally: Tally) -> str:
+    """Return in words what has an outcome."""
+    return f"{tally.accepted:,} accepted, {tally.duplicate:,} duplicate, {tally.rejected:,} rejected"
+
+
+def in_words(summary: Mapping[str, Any]) -> str:
+    """Return a summary as a line for the log."""
+    counts = [f"{name} {value:,}" for name, value in summary.items() if isinstance(value, (int, float))]
+    reasons = [f"{count:,} x {reason}" for reason, count in summary["reasons"].items()]
+    said = [summary["halted"]] if "halted" in summary else []
+    paths = list(summary.get("report", {}).values())
+    answers = [f"{name} {value}" for name, value in summary.get("responses", {}).items()]
+    return "; ".join(", ".join(part) for part in (counts, reasons, said, paths, answers) if part)
