@@ -19,6 +19,9 @@ LATEST = 4_102_444_800
 #: Digits of the longest number that is looked at: more than nanoseconds need.
 _LONGEST = 40
 
+#: Characters of a day in ISO 8601.
+_DAY = len("2026-11-22")
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _MICROSECOND = Decimal("0.000001")
@@ -50,6 +53,28 @@ def to_epoch_seconds(value: Any, unit: str = "s", zone: tzinfo = UTC) -> int | s
     if isinstance(value, date):
         return _of_datetime(datetime.combine(value, time()), zone)
     return _of_number(value, unit)
+
+
+def to_iso(value: Any, zone: tzinfo = UTC) -> str:
+    """
+    Return a time as Lago takes it for subscriptions: ISO 8601, and a day where only a day is given.
+
+    :param value: A datetime or date, or an ISO 8601 text. Numbers are refused, as Lago refuses them.
+    :param zone: Time zone of times that name none.
+    :raises InvalidTime: if it is none of these.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            value = date.fromisoformat(text) if len(text) <= _DAY else datetime.fromisoformat(text)
+        except ValueError:
+            raise InvalidTime(f"{_short(text)} is not ISO 8601, such as 2026-11-22 or 2026-11-22T10:00:00Z") from None
+    if isinstance(value, datetime):
+        aware = value if value.utcoffset() is not None else value.replace(tzinfo=zone)
+        return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, date):
+        return value.isoformat()
+    raise InvalidTime(f"a {type(value).__name__} is not a time: give a datetime, a date or ISO 8601 text")
 
 
 def _read(text: str) -> Decimal | datetime:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import msgspec
 
 from airflow_provider_lago.api.records import InvalidRecord
-from airflow_provider_lago.delivery.outcomes import Outcome, Settled
+from airflow_provider_lago.delivery.outcomes import Outcome, Refusal, Settled
 from airflow_provider_lago.delivery.report import Report
 from airflow_provider_lago.delivery.tally import Tally
 from airflow_provider_lago.sources.rows import Row, Unreadable
 
 if TYPE_CHECKING:
     from airflow_provider_lago.delivery.events.batching import Batch, Event
-    from airflow_provider_lago.delivery.events.settling import Refusal
 
 #: Rejected records that the log names; the report holds them all.
 _NAMED = 10
@@ -83,6 +82,7 @@ class Ledger:
         self._log = log
         self._id_field = id_field
         self._lock = threading.Lock()
+        self._notes = 0
 
     def accept(self, batch: Batch, indexes: Sequence[int], answered: Answered = _UNANSWERED) -> None:
         """Give these events of a batch the outcome accepted; their twins are duplicates."""
@@ -143,8 +143,14 @@ class Ledger:
                     self._reject(entry, settled)
             else:
                 self.tally.count(settled.outcome, settled.kind, len(entries))
+                if settled.detail:
+                    self._note(entries[0], settled)
             if self.wants_receipts:
                 self._receipt(entries, settled, request_id)
+
+    def warn(self, message: str, *args: Any) -> None:
+        """Say something in the log that is about no single record."""
+        self._log.warning(message, *args)
 
     def _reject_row(self, row: Row, reason: str, detail: str) -> None:
         identifier = _own_id(row, self._id_field) if self.wants_receipts or self.tally.rejected < _NAMED else None
@@ -160,6 +166,15 @@ class Ledger:
             self._log.warning("Rejected %s%s: %s - %s", entry.row.where, named, settled.reason, settled.detail)
         if self.tally.rejected == _NAMED + 1:
             self._log.warning("Further rejected records are not named in the log")
+
+    def _note(self, entry: Entry, settled: Settled) -> None:
+        """Tell what is worth knowing of a record that is fine."""
+        self._notes += 1
+        if self._notes <= _NAMED:
+            named = f" ({self._id_field} {entry.id[:80]!r})" if entry.id else ""
+            self._log.warning("%s%s %s: %s", entry.row.where, named, settled.kind or settled.outcome, settled.detail)
+        if self._notes == _NAMED + 1:
+            self._log.warning("Further notes of this kind are not in the log")
 
     def _receipt_of_twins(self, batch: Batch, indexes: Sequence[int], answered: Answered) -> None:
         twin = Settled(Outcome.DUPLICATE, reason="said twice by the source")

@@ -1,4 +1,4 @@
-"""What became of a record."""
+"""What became of a record, and what an answer means that is about no record."""
 
 from __future__ import annotations
 
@@ -38,3 +38,40 @@ class Settled:
     code: str | None = None
     lago_id: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """
+    Why Lago refuses a record.
+
+    :param reason: Lago's words without values, to be counted.
+    :param code: Lago's error code, or the HTTP status as text.
+    """
+
+    reason: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlowDown:
+    """
+    Too many requests. Nothing was executed.
+
+    :param asked: Seconds that the answer asks to wait, or None.
+    """
+
+    asked: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """
+    Nothing can be delivered; nothing is dropped.
+
+    :param why: In words, with what to do.
+    :param final: Whether somebody has to change something first.
+    """
+
+    why: str
+    final: bool = True

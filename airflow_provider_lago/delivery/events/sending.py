@@ -16,15 +16,13 @@ from airflow_provider_lago.delivery.events.batching import Batch
 from airflow_provider_lago.delivery.events.settling import (
     Accepted,
     Opaque,
-    Refusal,
-    SlowDown,
     Sorted,
-    Stop,
     Verdict,
     lago_ids,
     settle,
 )
 from airflow_provider_lago.delivery.ledger import Answered, Ledger
+from airflow_provider_lago.delivery.outcomes import Refusal, SlowDown, Stop
 from airflow_provider_lago.delivery.responses import Response, Responses
 from airflow_provider_lago.delivery.transport import Transport
 

@@ -15,6 +15,7 @@ import msgspec
 
 from airflow_provider_lago.api.advice import describe, is_web_page, lasts
 from airflow_provider_lago.api.answers import Answer, LagoError, describe_details, is_of_lago, read_error
+from airflow_provider_lago.delivery.outcomes import Refusal, SlowDown, Stop
 
 #: Statuses below 500 that pass by themselves: timeouts, conflicts and locks of gateways.
 _PASSING = frozenset({408, 409, 423, 425})
@@ -26,19 +27,6 @@ _BODY_LOST = (
 )
 
 _DUPLICATE = {"transaction_id": ["value_already_exist"]}
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """
-    Why Lago refuses one event.
-
-    :param reason: Lago's words without values, to be counted.
-    :param code: Lago's error code, or the HTTP status as text.
-    """
-
-    reason: str
-    code: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,30 +59,6 @@ class Opaque:
     blames: bool = False
     outage: bool = False
     stored: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SlowDown:
-    """
-    Too many requests. Nothing was executed.
-
-    :param asked: Seconds that the answer asks to wait, or None.
-    """
-
-    asked: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """
-    No event can be delivered; nothing is dropped.
-
-    :param why: In words, with what to do.
-    :param final: Whether somebody has to change something first.
-    """
-
-    why: str
-    final: bool = True
 
 
 Verdict = Accepted | Sorted | Opaque | SlowDown | Stop

@@ -4,7 +4,8 @@ import pytest
 
 from airflow_provider_lago.api.answers import Answer
 from airflow_provider_lago.delivery.events import settling
-from airflow_provider_lago.delivery.events.settling import Accepted, Opaque, Refusal, SlowDown, Sorted, Stop
+from airflow_provider_lago.delivery.events.settling import Accepted, Opaque, Sorted
+from airflow_provider_lago.delivery.outcomes import Refusal, SlowDown, Stop
 
 DUPLICATE = {"transaction_id": ["value_already_exist"]}
 

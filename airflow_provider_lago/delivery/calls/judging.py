@@ -1,0 +1,81 @@
+"""What a reply means for the way it is sent: take it, try again, slow down, or stop. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from airflow_provider_lago.api.advice import describe, is_web_page, lasts, missing_permission
+from airflow_provider_lago.api.answers import Answer, is_of_lago, read_error
+from airflow_provider_lago.api.failures import Failure
+from airflow_provider_lago.delivery.calls.conversation import is_readable
+from airflow_provider_lago.delivery.outcomes import SlowDown, Stop
+
+#: Statuses below 500 that pass by themselves: timeouts, conflicts and locks of gateways.
+_PASSING = frozenset({408, 409, 423, 425})
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """The reply is about the record: the conversation decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """
+    The call failed in a way that may pass.
+
+    :param why: In words.
+    :param executed: Whether Lago may have executed it nevertheless.
+    :param outage: Whether it speaks of a server that cannot be reached or is unwell, rather than of the record.
+    :param busy: Whether Lago asks for less at a time, as all calls meet the same lock.
+    """
+
+    why: str
+    executed: bool
+    outage: bool
+    busy: bool = False
+
+
+Verdict = Take | Again | SlowDown | Stop
+
+
+def judge(result: Answer | Failure, *, repeatable: bool, conn_id: str) -> Verdict:
+    """
+    Return what to do about a reply.
+
+    :param result: The answer, or why there is none.
+    :param repeatable: Whether the call does no harm when Lago executes it twice.
+    :param conn_id: Id of the Airflow connection, for messages.
+    """
+    if isinstance(result, Failure):
+        if result.lasts:
+            return Stop(result.message)
+        return Again(result.message, executed=not result.never_arrived, outage=True)
+    status = result.status
+    if 200 <= status < 300:
+        return _judge_success(result, conn_id)
+    error = read_error(result)
+    if status == 429:
+        # After a payment provider throttled Lago a part of the call may have been done.
+        provider = error.code == "too_many_provider_requests"
+        return Take() if provider and not repeatable else SlowDown(result.asked_wait)
+    if error.code == "lock_acquisition_failed":
+        return Again(error.message, executed=False, outage=True, busy=True)
+    if status == 500:
+        return Again("server error (HTTP 500)", executed=True, outage=False)
+    if status > 500 or status in _PASSING:
+        return Again(error.message, executed=status > 500 or status == 408, outage=True)
+    if status == 403:
+        if not is_of_lago(result):
+            return Again(error.message, executed=False, outage=False)  # a firewall, perhaps at one record's content
+        if missing_permission(error.code) is None and error.code is not None:
+            return Take()  # a feature that this record asks for and the organization does not have
+    return Stop(describe(result, conn_id)) if lasts(result) else Take()
+
+
+def _judge_success(answer: Answer, conn_id: str) -> Verdict:
+    if is_web_page(answer):
+        return Stop(f"HTTP {answer.status} with a web page instead of Lago's answer: check the host of {conn_id!r}")
+    if is_readable(answer):
+        return Take()
+    return Again(f"HTTP {answer.status} with a body that is cut or not Lago's", executed=True, outage=True)

@@ -1,0 +1,256 @@
+"""Creating subscriptions, and changing their plans where that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
+from typing import Any, ClassVar
+
+from airflow_provider_lago.api.calls import Call
+from airflow_provider_lago.api.records import encode
+from airflow_provider_lago.api.subscriptions import (
+    LIVE,
+    SUBSCRIPTION_FIELDS,
+    Subscription,
+    check_subscription,
+    current,
+    ignored,
+)
+from airflow_provider_lago.delivery.calls.conversation import Conversation, Job, Lost, Reply, rejected
+from airflow_provider_lago.delivery.calls.lookups import Held, find, find_all
+from airflow_provider_lago.delivery.calls.plan import CallPlan
+from airflow_provider_lago.delivery.ledger import Entry
+from airflow_provider_lago.delivery.outcomes import Outcome, Settled
+from airflow_provider_lago.sources.rows import Row
+
+KEEP = "keep"
+CHANGE_PLAN = "change_plan"
+FAIL = "fail"
+
+#: Customers that are known to be there, of the latest ones that were looked up: they have many subscriptions.
+_MOST_KNOWN = 10_000
+
+
+class KnownCustomers:
+    """Remembers which customers are in Lago, as far as its memory reaches."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, None] = {}
+
+    def __contains__(self, external_id: str) -> bool:
+        return external_id in self._ids
+
+    def add(self, external_id: str) -> None:
+        """Remember a customer, and forget the oldest one where there are too many."""
+        self._ids[external_id] = None
+        if len(self._ids) > _MOST_KNOWN:
+            del self._ids[next(iter(self._ids))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubscriptionPlan(CallPlan):
+    """
+    What subscriptions are to be in Lago; see :class:`~airflow_provider_lago.delivery.calls.plan.CallPlan`.
+
+    :param on_existing: What to do where the id is taken: ``keep``, ``change_plan`` or ``fail``.
+    :param require_customer: Whether a customer that Lago does not hold rejects the record.
+    :param zone: Time zone of times that name none.
+    """
+
+    on_existing: str = KEEP
+    require_customer: bool = True
+    zone: tzinfo = UTC
+    _known_customers: KnownCustomers = field(default_factory=KnownCustomers)
+
+    noun: ClassVar[str] = "subscriptions"
+    id_field: ClassVar[str] = "external_id"
+    kinds: ClassVar[tuple[str, ...]] = ("created", "unchanged", "upgraded", "downgraded", "changed")
+    known: ClassVar[Collection[str] | None] = SUBSCRIPTION_FIELDS
+    what: ClassVar[str] = "a subscription"
+
+    @property
+    def goes_to(self) -> str:
+        """Verb and URL, for the log."""
+        return f"POST {self.settings.api_url}/subscriptions"
+
+    def job(self, row: Row, record: Mapping[str, Any], payload: dict[str, Any]) -> Job:
+        """Return how a subscription gets into Lago."""
+        subscription = check_subscription(payload, self.zone)
+        known = self._known_customers if self.require_customer else None
+        creation = Creation(subscription, on_existing=self.on_existing, known_customers=known)
+        entry = Entry(row, subscription.external_id, creation.call.body)
+        return Job([entry], creation.call, creation.talk, order=subscription.external_id)
+
+
+class Creation:
+    """
+    Brings one subscription into Lago.
+
+    :param subscription: The subscription.
+    :param on_existing: What to do where the id is taken.
+    :param known_customers: Customers that are there; None where the customer need not be.
+    """
+
+    def __init__(self, subscription: Subscription, *, on_existing: str, known_customers: KnownCustomers | None) -> None:
+        self._wanted = subscription
+        self._on_existing = on_existing
+        self._customers = known_customers
+        self._posted = False  # also if the conversation begins anew
+        self._before: Held | None = None
+        beside = {} if subscription.authorization is None else {"authorization": subscription.authorization}
+        # Lago answers a post that comes twice with what the first one made, but takes one with prices of its own for a
+        # change of plan: it ends the subscription, bills it, and begins another.
+        self.call = Call(
+            "POST",
+            "subscriptions",
+            body=encode({"subscription": subscription.payload, **beside}),
+            repeatable=not subscription.overrides_plan,
+        )
+
+    def talk(self) -> Conversation:
+        """Look up, decide, post, and find out what became of it."""
+        held = yield from self._look_up()
+        if isinstance(held, Settled):
+            return held
+        if self._posted and (settled := self._of_earlier_post(held)):
+            return settled
+        if held is None:
+            missing = yield from self._miss_customer()
+            if missing is not None:
+                return missing
+        elif (settled := self._decide(held)) is not None:
+            return settled
+        self._before, self._posted = held, True
+        reply = yield self.call
+        if reply.succeeded:
+            return self._read(reply.part("subscription"))
+        if reply.unknown:
+            return (yield from self._after_silence(reply))
+        return rejected(reply, "refused by Lago; nothing was changed")
+
+    def _look_up(self) -> Generator[Call, Reply, Held | Settled | None]:
+        rows = yield from find_all("subscription", self._wanted.external_id, status=list(LIVE))
+        if not isinstance(rows, Settled):
+            return current(rows)
+        if rows.reason != "external_id: cannot be looked up" or "." in self._wanted.external_id:
+            return rows
+        for status in LIVE:
+            held = yield from find("subscription", self._wanted.external_id, status=status)
+            if held is not None:
+                return held
+        return None
+
+    def _miss_customer(self) -> Generator[Call, Reply, Settled | None]:
+        """Reject a record whose customer is not there: Lago would make a bare one out of a typo."""
+        customer = self._wanted.external_customer_id
+        if self._customers is None or customer in self._customers:
+            return None
+        held = yield from find("customer", customer)
+        if isinstance(held, Settled):
+            return held
+        if held is None:
+            return Settled(
+                Outcome.REJECTED,
+                reason="external_customer_id: no such customer",
+                detail=f"Lago does not hold customer {customer!r} and would make an empty one: create it first, or set "
+                "require_customer=False",
+                code="customer_not_found",
+            )
+        self._customers.add(customer)
+        return None
+
+    def _decide(self, held: Held) -> Settled | None:
+        """Return the outcome where there is nothing to post; None where the plan is to be changed."""
+        wanted, plan = self._wanted, held.get("plan_code")
+        if held.get("external_customer_id") != wanted.external_customer_id:
+            return self._refuse(
+                held,
+                "external_id: taken by another customer",
+                f"it belongs to customer {held.get('external_customer_id')!r}, the record says "
+                f"{wanted.external_customer_id!r}",
+            )
+        if held.get("status") == "incomplete":
+            return self._refuse(
+                held, "subscription: incomplete", "it waits for a payment; Lago takes no other until then"
+            )
+        if self._on_existing == FAIL:
+            return self._refuse(
+                held, "subscription: exists", f"Lago holds it with plan {plan!r} and on_existing='fail'"
+            )
+        following = held.get("next_plan_code")
+        if wanted.plan_code == (following or plan):
+            return self._unchanged(held)
+        if wanted.plan_code == plan and self._on_existing == KEEP:
+            return self._unchanged(held, f"plan {following!r} is to follow {plan!r}")
+        if self._on_existing == KEEP:
+            then = f" and {following!r} after it" if following else ""
+            return self._refuse(
+                held,
+                "plan_code: differs",
+                f"Lago holds plan {plan!r}{then}, the record says {wanted.plan_code!r}; changing it moves money: set "
+                "on_existing='change_plan' where that is meant",
+            )
+        if wanted.plan_code == plan:
+            return self._refuse(
+                held,
+                "plan_code: another one follows",
+                f"plan {plan!r} is to be followed by {following!r}, which posting would not undo: first terminate the "
+                "pending subscription (status='pending')",
+            )
+        if wanted.overrides_plan:
+            return self._refuse(
+                held,
+                "plan_overrides: subscription exists",
+                "Lago would end the subscription, bill it and begin another: change its prices with PUT subscriptions",
+            )
+        return None
+
+    def _read(self, answered: Held) -> Settled:
+        """Return the outcome of a post from what Lago answers."""
+        before, wanted = self._before, self._wanted.plan_code
+        if before is None or not answered:
+            return self._accepted("created" if before is None else "changed", answered)
+        if answered.get("next_plan_code") == wanted:
+            return self._accepted("downgraded", answered)
+        if answered.get("lago_id") != before.get("lago_id"):
+            return self._accepted("upgraded", answered)
+        if answered.get("plan_code") == wanted:
+            return self._accepted("changed", answered)
+        return self._refuse(
+            answered, "plan_code: not changed", f"Lago answers 200 and keeps {before.get('plan_code')!r}"
+        )
+
+    def _after_silence(self, reply: Reply) -> Conversation:
+        """Find out whether Lago did what it was asked for without saying so."""
+        held = yield from self._look_up()
+        if isinstance(held, Settled):
+            return held
+        settled = self._of_earlier_post(held)
+        if settled is not None:
+            return settled
+        if reply.status == 500:
+            return rejected(reply, "refused by Lago; nothing was changed")
+        return Lost(f"POST subscriptions: {reply.refusal.reason}")
+
+    def _of_earlier_post(self, held: Held | None) -> Settled | None:
+        """Return the outcome where what Lago holds now is what an earlier post asked for; None where it is not."""
+        if held is None or self._wanted.plan_code not in {held.get("plan_code"), held.get("next_plan_code")}:
+            return None
+        return self._read(held)
+
+    def _unchanged(self, held: Held, detail: str = "") -> Settled:
+        differing = ", ".join(ignored(self._wanted, held))
+        if differing:
+            detail = f"Lago would not take over {differing} by a post: change it with PUT subscriptions"
+        return self._accepted("unchanged", held, detail)
+
+    def _accepted(self, kind: str, held: Held, detail: str = "") -> Settled:
+        return Settled(Outcome.ACCEPTED, kind, detail=detail, lago_id=held.get("lago_id"), facts=_facts(held))
+
+    def _refuse(self, held: Held, reason: str, detail: str) -> Settled:
+        return Settled(Outcome.REJECTED, reason=reason, detail=detail, lago_id=held.get("lago_id"), facts=_facts(held))
+
+
+def _facts(held: Held) -> dict[str, Any]:
+    return {name: held.get(name) for name in ("status", "plan_code", "previous_plan_code", "next_plan_code")}
