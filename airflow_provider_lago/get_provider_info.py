@@ -25,7 +25,15 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "operators": [
-            {"integration-name": "Lago", "python-modules": ["airflow_provider_lago.operators.events"]},
+            {
+                "integration-name": "Lago",
+                "python-modules": [
+                    "airflow_provider_lago.operators.customers",
+                    "airflow_provider_lago.operators.events",
+                    "airflow_provider_lago.operators.requests",
+                    "airflow_provider_lago.operators.subscriptions",
+                ],
+            },
         ],
         "hooks": [
             {"integration-name": "Lago", "python-modules": ["airflow_provider_lago.hooks.lago"]},

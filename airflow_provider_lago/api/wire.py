@@ -76,6 +76,25 @@ def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     return dict(headers or {})
 
 
+def read_headers(headers: Mapping[str, str] | str | None) -> dict[str, str]:
+    """
+    Return headers that are given as a dict, or as text such as ``h1:v1,h2:v2``.
+
+    :param headers: Header values by name; a value with a comma needs the dict.
+    :raises WireError: as :func:`check_headers`, or if a part of the text has no colon.
+    """
+    if isinstance(headers, str):
+        pairs = [part.partition(":") for part in headers.split(",") if part.strip()]
+        broken = next((name for name, colon, _ in pairs if not colon), None)
+        if broken is not None:
+            # Not shown whole: it may be the rest of a value that is a secret.
+            raise WireError("headers: a part has no colon; write 'name:value,name:value', or a dict for values with commas")
+        headers = {name.strip(): value.strip() for name, _, value in pairs}
+    if headers is not None and not isinstance(headers, Mapping):
+        raise WireError(f"headers must be a dict or text, not a {type(headers).__name__}")
+    return check_headers(headers)
+
+
 def check_method(method: str) -> str:
     """
     Return an HTTP verb in upper case.

@@ -6,11 +6,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow_provider_lago.operators.customers import LagoUpsertCustomerOperator
     from airflow_provider_lago.operators.events import LagoIngestEventsOperator
+    from airflow_provider_lago.operators.requests import LagoGenericRequestOperator
+    from airflow_provider_lago.operators.subscriptions import (
+        LagoCreateSubscriptionOperator,
+        LagoTerminateSubscriptionOperator,
+    )
 
-__all__ = ["LagoIngestEventsOperator"]
+__all__ = [
+    "LagoCreateSubscriptionOperator",
+    "LagoGenericRequestOperator",
+    "LagoIngestEventsOperator",
+    "LagoTerminateSubscriptionOperator",
+    "LagoUpsertCustomerOperator",
+]
 
-_HOMES = {"LagoIngestEventsOperator": "airflow_provider_lago.operators.events"}
+_HOMES = {
+    "LagoCreateSubscriptionOperator": "airflow_provider_lago.operators.subscriptions",
+    "LagoGenericRequestOperator": "airflow_provider_lago.operators.requests",
+    "LagoIngestEventsOperator": "airflow_provider_lago.operators.events",
+    "LagoTerminateSubscriptionOperator": "airflow_provider_lago.operators.subscriptions",
+    "LagoUpsertCustomerOperator": "airflow_provider_lago.operators.customers",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -111,9 +111,6 @@ class LagoDeliveryOperator(BaseOperator):
     }
     ui_color = "#e8f0fe"
 
-    #: Whether Lago bills what is delivered, so that a trial from a shell must ask twice.
-    bills: ClassVar[bool] = False
-
     def __init__(
         self,
         *,
@@ -167,6 +164,11 @@ class LagoDeliveryOperator(BaseOperator):
         from airflow_provider_lago.hooks.lago import LagoHook
 
         return LagoHook(self.lago_conn_id)
+
+    @property
+    def bills(self) -> bool:
+        """Whether what is delivered moves money or is billed, so that a trial from a shell must ask twice."""
+        return False
 
     @abstractmethod
     def _plan(self, common: dict[str, Any]) -> Plan[Any]:

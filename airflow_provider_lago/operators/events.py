@@ -56,8 +56,6 @@ class LagoIngestEventsOperator(LagoDeliveryOperator):
         **LagoDeliveryOperator.template_fields_renderers,
         "properties": "json",
     }
-    bills = True
-
     def __init__(
         self,
         *,
@@ -76,6 +74,11 @@ class LagoIngestEventsOperator(LagoDeliveryOperator):
         self.timezone = timezone
         self.batch_size = batch_size
         self.on_duplicate = on_duplicate
+
+    @property
+    def bills(self) -> bool:
+        """Usage is billed, and cannot be deleted."""
+        return True
 
     def _plan(self, common: dict[str, Any]) -> EventPlan:
         check_choice("on_duplicate", self.on_duplicate, ("accept", "fail"))

@@ -88,9 +88,21 @@ class Caller(Courier[Job]):
                 self._stop(Halt(f"{_MOST_DOUBTS} requests in a row without an answer: {end.reason}", final=False))
         if self._forwards and answer is not None:
             records = [(entry.row.position, entry.id) for entry in job.entries]
+            body = self._filtered(job, answer)
             await self._responses.put(
-                Response(records, call.method, call.path, answer.status, answer.request_id, answer.body)
+                Response(records, call.method, call.path, answer.status, answer.request_id, body)
             )
+
+    def _filtered(self, job: Job, answer: Answer) -> bytes:
+        """Return what is handed on of an answer; all of it where the user's function fails, after Lago did its work."""
+        if job.filters is None:
+            return answer.body
+        try:
+            return job.filters(answer)
+        except Exception as error:  # noqa: BLE001
+            where = job.entries[0].row.where
+            self._ledger.warn("%s: response_filter failed (%s: %s)", where, type(error).__name__, error)
+            return answer.body
 
     async def _reply(self, job: Job, call: Call, *, last_chance: bool) -> Reply | None:
         """Return the reply to a call; None where the job is parked or the delivery is over."""

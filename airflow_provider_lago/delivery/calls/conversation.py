@@ -92,12 +92,14 @@ class Job:
     :param call: What changes something in Lago, if it holds nothing yet; for previews.
     :param talk: Begins the conversation.
     :param order: Jobs with the same text here are done one after the other, in the order of the source; None for any.
+    :param filters: Makes of an answer what is handed on; None for all of it.
     """
 
     entries: Sequence[Entry]
     call: Call
     talk: Callable[[], Conversation]
     order: str | None = None
+    filters: Callable[[Answer], bytes] | None = None
 
 
 def rejected(reply: Reply, detail: str, **facts: Any) -> Settled:

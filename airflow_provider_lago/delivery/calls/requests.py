@@ -81,7 +81,7 @@ class _Target(NamedTuple):
     """Where a record goes: records of one request share it."""
 
     endpoint: str
-    params: tuple[tuple[str, Any], ...]
+    query: tuple[tuple[str, Any], ...]
     group: Any
 
 
@@ -92,25 +92,27 @@ class RequestPlan(CallPlan):
 
     :param method: HTTP verb.
     :param endpoint: Path below ``/api/v1``; ``{column}`` stands for a record's value.
-    :param params: Query values; ``{column}`` stands for a record's value.
+    :param query: Query values; ``{column}`` stands for a record's value.
     :param headers: Headers besides the connection's.
     :param body: How payloads become a body.
     :param batch_size: Most records of a request.
     :param group_by: Column whose value the records of a request share; None for any.
     :param idempotent: Whether a request does no harm when Lago executes it twice; None decides by verb and endpoint.
     :param accepts: Tells whether an answer that succeeded is as it should be.
+    :param filters: Makes of an answer what is handed on; None for all of it.
     :param max_bytes: Most bytes of the payloads of a request.
     """
 
     method: str
     endpoint: str
-    params: Mapping[str, Any] = field(default_factory=dict)
+    query: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body = field(default_factory=Body)
     batch_size: int = 1
     group_by: str | None = None
     idempotent: bool | None = None
     accepts: Callable[[Answer], bool] | None = None
+    filters: Callable[[Answer], bytes] | None = None
     max_bytes: int = 1_000_000
 
     noun: ClassVar[str] = "records"
@@ -178,7 +180,7 @@ class RequestPlan(CallPlan):
 
     def _target(self, record: Mapping[str, Any]) -> _Target:
         endpoint = fill_endpoint(self.endpoint, record)
-        params = tuple((name, _fill_param(name, value, record)) for name, value in self.params.items())
+        query = tuple((name, _fill_query(name, value, record)) for name, value in self.query.items())
         group = None
         if self.group_by is not None:
             group = getter(self.group_by)(record)
@@ -186,14 +188,14 @@ class RequestPlan(CallPlan):
                 raise InvalidRecord(
                     f"group_by: no {self.group_by}", f"the record has no text or whole number in {self.group_by!r}"
                 )
-        return _Target(endpoint, tuple((name, _hashable(value)) for name, value in params), group)
+        return _Target(endpoint, tuple((name, _hashable(value)) for name, value in query), group)
 
     def _job(self, target: _Target, group: Sequence[_Shaped]) -> Job:
         body = self.body.of([dict(shaped.payload) for shaped in group]) if self.has_body else None
         call = build_call(
             self.method,
             target.endpoint,
-            params=dict(target.params),
+            params=dict(target.query),
             json=body,
             headers=self.headers,
             idempotent=self.idempotent,
@@ -203,7 +205,7 @@ class RequestPlan(CallPlan):
             for shaped in group
         ]
         order = target.endpoint if _PLACEHOLDER.search(self.endpoint) else None
-        return Job(entries, call, lambda: self._talk(call), order)
+        return Job(entries, call, lambda: self._talk(call), order, self.filters)
 
     def _talk(self, call: Call) -> Conversation:
         reply = yield call
@@ -264,10 +266,10 @@ def fill_endpoint(endpoint: str, record: Mapping[str, Any]) -> str:
     return _PLACEHOLDER.sub(value_of, endpoint)
 
 
-def _fill_param(name: str, value: Any, record: Mapping[str, Any]) -> Any:
+def _fill_query(name: str, value: Any, record: Mapping[str, Any]) -> Any:
     if not isinstance(value, str):
         return value
-    return _PLACEHOLDER.sub(lambda found: _text_of(found[1], record, f"params.{name}"), value)
+    return _PLACEHOLDER.sub(lambda found: _text_of(found[1], record, f"query.{name}"), value)
 
 
 def _text_of(column: str, record: Mapping[str, Any], where: str) -> str:
