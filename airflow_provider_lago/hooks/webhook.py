@@ -1,0 +1,85 @@
+"""From an Airflow HTTP connection to the webhook that takes Lago's answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+from airflow.providers.common.compat.sdk import BaseHook, mask_secret
+from requests.utils import get_environ_proxies, select_proxy
+
+from airflow_provider_lago.api.connection import ConnectionSettingsError
+from airflow_provider_lago.api.webhook import Webhook, parse_webhook
+from airflow_provider_lago.exceptions import LagoConnectionError
+
+
+def read_webhook(conn_id: str, path: str | None = None) -> Webhook:
+    """
+    Return the webhook that an Airflow connection of type ``http`` describes.
+
+    Its secrets are masked in the task's log from here on. Where the connection names no proxy and no CA bundle, those
+    of the environment count (``HTTPS_PROXY``, ``NO_PROXY``, ``REQUESTS_CA_BUNDLE`` ...), as for Lago's own connection.
+
+    :param conn_id: Id of the connection.
+    :param path: Path below the connection's address.
+    :raises LagoConnectionError: The connection is wrongly configured.
+    :raises AirflowNotFoundException: There is no such connection.
+    """
+    connection = BaseHook.get_connection(conn_id)
+    try:
+        webhook = parse_webhook(
+            conn_id=conn_id,
+            host=connection.host,
+            schema=connection.schema,
+            port=connection.port,
+            login=connection.login,
+            password=connection.password,
+            extra=_read_extra(conn_id, connection),
+            path=path,
+        )
+        webhook = _with_environment(webhook)
+    except ConnectionSettingsError as error:
+        raise LagoConnectionError(str(error)) from None
+    for secret in webhook.secrets():
+        mask_secret(secret)
+    return webhook
+
+
+def _read_extra(conn_id: str, connection: Any) -> Mapping[str, Any]:
+    extra = connection.extra_dejson
+    if not extra and connection.extra:
+        # Airflow reads a broken extra as an empty one, and its settings would be ignored silently.
+        try:
+            extra = msgspec.json.decode(connection.extra)
+        except msgspec.DecodeError:
+            extra = None
+    if isinstance(extra, dict):
+        return extra
+    raise ConnectionSettingsError(conn_id, 'extra is not a JSON object such as {"headers": {"X-Token": "..."}}')
+
+
+def _with_environment(webhook: Webhook) -> Webhook:
+    if webhook.trust_env and webhook.proxy is None:
+        found = select_proxy(webhook.url, get_environ_proxies(webhook.url, no_proxy=None))
+        if found and "://" not in found:
+            found = f"http://{found}"
+        if found and not found.lower().startswith(("http://", "https://")):
+            raise ConnectionSettingsError(
+                webhook.conn_id,
+                "the proxy of the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY) is not an http one: set extra "
+                "'proxy', or add the webhook's host to NO_PROXY",
+            )
+        webhook = replace(webhook, proxy=found or None)
+    if webhook.trust_env and webhook.verify is True:
+        bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+        webhook = replace(webhook, verify=bundle or True)
+    if isinstance(webhook.verify, str) and not os.path.exists(webhook.verify):
+        raise ConnectionSettingsError(
+            webhook.conn_id,
+            f"the CA bundle {webhook.verify!r} (extra 'verify', or REQUESTS_CA_BUNDLE/CURL_CA_BUNDLE of the "
+            "environment) does not exist on this machine",
+        )
+    return webhook
