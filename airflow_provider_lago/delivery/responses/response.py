@@ -51,18 +51,21 @@ class Response:
         ``LONGEST_TEXT`` characters (then ``body_length`` says how many bytes it had), and an empty one is null.
         ``position`` and ``id`` stand at the top where the answer is about one record alone.
         """
-        records = [{"position": position, "id": printable(name)} for position, name in self.records]
+        records = [{"position": position, "id": name} for position, name in self.records]
         line: dict[str, Any] = dict(records[0]) if len(records) == 1 else {}
         line |= {
             "records": records,
-            "method": printable(self.method),
-            "path": printable(self.path),
+            "method": self.method,
+            "path": self.path,
             "status": self.status,
-            "request_id": printable(self.request_id),
+            "request_id": self.request_id,
             **_shown(self.body),
             "at": self.at.isoformat(timespec="milliseconds"),
         }
-        return _encode(line)
+        try:
+            return _encode(line)
+        except UnicodeEncodeError:  # half a surrogate pair in an id
+            return _encode(printable(line))
 
     @property
     def where(self) -> str:

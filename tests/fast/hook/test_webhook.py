@@ -79,5 +79,5 @@ def test_proxy_and_bundle_of_the_environment_count_where_the_connection_names_no
 
 def test_a_bundle_that_is_not_there_is_told_before_anything_is_sent(connect):
     connect(extra={"verify": "/nowhere/ca.pem"})
-    with pytest.raises(LagoConnectionError, match="/nowhere/ca.pem"):
+    with pytest.raises(LagoConnectionError, match=r"/nowhere/ca\.pem"):
         read_webhook("hook")
