@@ -37,7 +37,9 @@ def check_text(event: Mapping[str, Any], field: str) -> str:
     if type(value) is str and value.strip() and "\0" not in value:
         return value
     if value is None or value == "":
-        raise InvalidRecord(f"{field}: missing", f"give the record a {field}, or map a column with fields")
+        raise InvalidRecord(
+            f"{field}: missing", f"the record has no {field}: add it, or map a column to it with fields"
+        )
     if isinstance(value, bool) or not isinstance(value, (str, int, uuid.UUID)):
         raise InvalidRecord(f"{field}: not text", f"a {type(value).__name__} is not an identifier: make it text")
     try:

@@ -88,7 +88,9 @@ def read_headers(headers: Mapping[str, str] | str | None) -> dict[str, str]:
         broken = next((name for name, colon, _ in pairs if not colon), None)
         if broken is not None:
             # Not shown whole: it may be the rest of a value that is a secret.
-            raise WireError("headers: a part has no colon; write 'name:value,name:value', or a dict for values with commas")
+            raise WireError(
+                "headers: a part has no colon; write 'name:value,name:value', or a dict for values with commas"
+            )
         headers = {name.strip(): value.strip() for name, _, value in pairs}
     if headers is not None and not isinstance(headers, Mapping):
         raise WireError(f"headers must be a dict or text, not a {type(headers).__name__}")

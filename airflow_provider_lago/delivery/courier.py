@@ -12,7 +12,7 @@ from airflow_provider_lago.api.retry import wait_after_429
 from airflow_provider_lago.delivery.ledger import Ledger
 from airflow_provider_lago.delivery.pace import Pace
 from airflow_provider_lago.delivery.plan import Plan, Unit
-from airflow_provider_lago.delivery.responses import NoResponses, Responses
+from airflow_provider_lago.delivery.responses import NoResponses, Response, Responses
 from airflow_provider_lago.delivery.transport import Transport
 
 #: Seconds of nothing but 429 after which a delivery ends, to be retried by Airflow later.
@@ -67,6 +67,13 @@ class Courier(ABC, Generic[Unit]):
     @abstractmethod
     async def deliver_parked(self) -> None:
         """Try again what a working server could not take, now that all others are delivered."""
+
+    async def _hand_on(self, response: Response) -> None:
+        """Give away an answer; end the delivery where it cannot be written down."""
+        try:
+            await self._responses.put(response)
+        except OSError as error:
+            self._stop(Halt(f"Lago's answers cannot be written: {error.strerror or error}", final=False))
 
     def _note_health(self, started: float) -> None:
         self._healthy += 1

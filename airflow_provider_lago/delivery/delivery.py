@@ -98,6 +98,7 @@ class Delivery:
     async def _deliver(self) -> Halt | None:
         plan = self.plan
         turnstile = _Turnstile(plan.units(self._ledger))
+        patience: float | None = 0.0  # a task that is being killed has no time to wait for webhooks
         try:
             async with Transport(plan.settings, plan.user_agent, plan.concurrency) as transport:
                 courier = plan.courier(transport, self._ledger, self._responses)
@@ -110,8 +111,9 @@ class Delivery:
                     for _ in range(plan.concurrency):
                         workers.create_task(work())
                 await courier.deliver_parked()
+            patience = None
         finally:
-            await self._responses.close()
+            await self._responses.close(patience)
         return courier.halt or _halt_of(turnstile.fault)
 
     async def _next(self, turnstile: _Turnstile) -> Any:

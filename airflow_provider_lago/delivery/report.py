@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Protocol
 
 import msgspec
 
+from airflow_provider_lago.delivery.earlier import keep_earlier
 from airflow_provider_lago.sources.rows import Row, Unreadable
 
 #: Python refuses to write out whole numbers that are much longer.
@@ -23,6 +24,7 @@ _OWNER = ("dag_id", "task_id", "map_index")
 REJECTED = "rejected.jsonl"
 RECEIPTS = "receipts.jsonl"
 PREVIEW = "preview.jsonl"
+UNFORWARDED = "unforwarded.jsonl"
 SUMMARY = "summary.json"
 
 _encode = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
@@ -87,7 +89,7 @@ class FolderReport:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._run = dict(run)
         _check_owner(self._folder / SUMMARY, self._run)
-        _keep_earlier(self._folder)
+        keep_earlier(*(self._folder / name for name in (REJECTED, RECEIPTS, SUMMARY)))
         # Not buffered: a killed task leaves whole lines, and none is missing.
         self._rejects: BinaryIO = (self._folder / REJECTED).open("xb", buffering=0)
         self._receipts: BinaryIO | None = (self._folder / RECEIPTS).open("xb", buffering=0) if receipts else None
@@ -200,20 +202,3 @@ def _check_owner(summary: Path, run: Mapping[str, Any]) -> None:
             f"{owner.get('dag_id')!r}: give each task a folder of its own, such as "
             "'.../{{ run_id }}/{{ task.task_id }}'"
         )
-
-
-def _keep_earlier(folder: Path) -> None:
-    """Give what an earlier run left the next free number."""
-    files = [folder / name for name in (REJECTED, RECEIPTS, SUMMARY)]
-    if not any(path.exists() for path in files):
-        return
-    number = 1
-    while any(_numbered(path, number).exists() for path in files):
-        number += 1
-    for path in files:
-        if path.exists():
-            path.rename(_numbered(path, number))
-
-
-def _numbered(path: Path, number: int) -> Path:
-    return path.with_name(f"{path.stem}.{number}{path.suffix}")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import ssl
 from collections.abc import Mapping
 from types import TracebackType
 from urllib.parse import urlsplit
 
 import aiohttp
-import certifi
 from yarl import URL
 
 from airflow_provider_lago.api.answers import Answer
 from airflow_provider_lago.api.calls import Call
-from airflow_provider_lago.api.connection import ConnectionSettings, ConnectionSettingsError
+from airflow_provider_lago.api.connection import ConnectionSettings
 from airflow_provider_lago.api.failures import Cause, Failure, read_failure
+from airflow_provider_lago.delivery.client import cause_of, tls_context
 
 #: Longest answer that is held, in bytes: Lago's to a full batch of large events is far below it.
 _LONGEST_ANSWER = 64 << 20
@@ -46,7 +44,7 @@ class Transport:
         secure = any(
             (url or "").startswith("https:") for url in (settings.api_url, settings.ingest_url, settings.proxy)
         )
-        tls = _tls_context(settings) if secure else True
+        tls = tls_context(settings.conn_id, settings.verify) if secure else True
         self._session = aiohttp.ClientSession(
             headers=self._headers,
             connector=aiohttp.TCPConnector(limit=self._connections, ssl=tls),
@@ -94,7 +92,7 @@ class Transport:
                 Cause.TOO_LONG, f"{_origin(url)} answers with more than {_LONGEST_ANSWER >> 20} MiB: is it Lago?"
             )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return read_failure(error, origin=_origin(url), conn_id=self._settings.conn_id, otherwise=_cause_of(error))
+            return read_failure(error, origin=_origin(url), conn_id=self._settings.conn_id, otherwise=cause_of(error))
 
 
 class _TooLong(Exception):
@@ -112,35 +110,6 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-def _cause_of(error: Exception) -> Cause:
-    """Return what a library's exception says by its kind, where what it wraps does not say more."""
-    kinds: tuple[tuple[type[Exception], Cause], ...] = (
-        (aiohttp.ClientSSLError, Cause.TLS),
-        (aiohttp.ClientProxyConnectionError, Cause.PROXY),
-        (aiohttp.ClientHttpProxyError, Cause.PROXY),
-        (aiohttp.ConnectionTimeoutError, Cause.CONNECT_TIMEOUT),
-        (aiohttp.ClientConnectorError, Cause.CONNECT),
-        (TimeoutError, Cause.READ_TIMEOUT),
-    )
-    return next((cause for kind, cause in kinds if isinstance(error, kind)), Cause.BROKEN)
-
-
 def _origin(url: str | URL) -> str:
     parts = urlsplit(str(url))
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def _tls_context(settings: ConnectionSettings) -> ssl.SSLContext | bool:
-    """Return the TLS context for a delivery; building one loads all certificates, so it is built once."""
-    verify = settings.verify
-    if verify is False:
-        return False
-    bundle = verify if isinstance(verify, str) else certifi.where()
-    try:
-        if os.path.isdir(bundle):
-            return ssl.create_default_context(capath=bundle)
-        return ssl.create_default_context(cafile=bundle)
-    except (ssl.SSLError, OSError):
-        raise ConnectionSettingsError(
-            settings.conn_id, f"the CA bundle {bundle!r} holds no readable certificate: give a PEM file"
-        ) from None

@@ -17,10 +17,7 @@ def proxy_for(settings: ConnectionSettings) -> str | None:
 
     :param settings: The connection.
     """
-    if settings.proxy is not None:
-        return settings.proxy
-    found = select_proxy(settings.api_url, get_environ_proxies(settings.api_url, no_proxy=None))
-    return found if not found or "://" in found else f"http://{found}"
+    return settings.proxy if settings.proxy is not None else proxy_of_environment(settings.api_url)
 
 
 def verify_with(settings: ConnectionSettings) -> bool | str:
@@ -31,8 +28,17 @@ def verify_with(settings: ConnectionSettings) -> bool | str:
 
     :param settings: The connection.
     """
-    if settings.verify is not True:
-        return settings.verify
+    return settings.verify if settings.verify is not True else bundle_of_environment()
+
+
+def proxy_of_environment(url: str) -> str | None:
+    """Return the proxy that the environment names for a URL, or None."""
+    found = select_proxy(url, get_environ_proxies(url, no_proxy=None))
+    return found if not found or "://" in found else f"http://{found}"
+
+
+def bundle_of_environment() -> bool | str:
+    """Return the CA bundle that the environment names, or True for the usual certificates."""
     return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
 
 

@@ -27,6 +27,7 @@ from airflow_provider_lago.exceptions import LagoApiError, LagoConnectionError, 
 from airflow_provider_lago.hooks import environment, form
 from airflow_provider_lago.hooks.calls import prepare, read_page
 from airflow_provider_lago.hooks.doctor import diagnose
+from airflow_provider_lago.hooks.extras import read_extra
 from airflow_provider_lago.hooks.failures import (
     answer_error,
     foreign_error,
@@ -149,7 +150,7 @@ class LagoHook(BaseHook):
                 port=connection.port,
                 login=connection.login,
                 password=connection.password,
-                extra=_read_extra(self.lago_conn_id, connection),
+                extra=read_extra(self.lago_conn_id, connection, '{"timeout": 30}'),
             )
         except ConnectionSettingsError as error:
             raise LagoConnectionError(str(error)) from None
@@ -393,19 +394,6 @@ class LagoHook(BaseHook):
 
 class _AnswerTooLongError(Exception):
     """An answer is longer than anything that Lago sends."""
-
-
-def _read_extra(conn_id: str, connection: Any) -> Mapping[str, Any]:
-    extra = connection.extra_dejson
-    if not extra and connection.extra:
-        # Airflow reads a broken extra as an empty one, and its settings would be ignored silently.
-        try:
-            extra = msgspec.json.decode(connection.extra)
-        except msgspec.DecodeError:
-            extra = None
-    if isinstance(extra, dict):
-        return extra
-    raise ConnectionSettingsError(conn_id, 'extra is not a JSON object such as {"timeout": 30}')
 
 
 def _read_body(response: requests.Response) -> bytes:

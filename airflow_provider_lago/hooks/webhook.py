@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
-import msgspec
 from airflow.providers.common.compat.sdk import BaseHook, mask_secret
-from requests.utils import get_environ_proxies, select_proxy
 
 from airflow_provider_lago.api.connection import ConnectionSettingsError
 from airflow_provider_lago.api.webhook import Webhook, parse_webhook
 from airflow_provider_lago.exceptions import LagoConnectionError
+from airflow_provider_lago.hooks import environment
+from airflow_provider_lago.hooks.extras import read_extra
 
 
 def read_webhook(conn_id: str, path: str | None = None) -> Webhook:
@@ -37,7 +35,7 @@ def read_webhook(conn_id: str, path: str | None = None) -> Webhook:
             port=connection.port,
             login=connection.login,
             password=connection.password,
-            extra=_read_extra(conn_id, connection),
+            extra=read_extra(conn_id, connection, '{"headers": {"X-Token": "..."}}'),
             path=path,
         )
         webhook = _with_environment(webhook)
@@ -48,24 +46,9 @@ def read_webhook(conn_id: str, path: str | None = None) -> Webhook:
     return webhook
 
 
-def _read_extra(conn_id: str, connection: Any) -> Mapping[str, Any]:
-    extra = connection.extra_dejson
-    if not extra and connection.extra:
-        # Airflow reads a broken extra as an empty one, and its settings would be ignored silently.
-        try:
-            extra = msgspec.json.decode(connection.extra)
-        except msgspec.DecodeError:
-            extra = None
-    if isinstance(extra, dict):
-        return extra
-    raise ConnectionSettingsError(conn_id, 'extra is not a JSON object such as {"headers": {"X-Token": "..."}}')
-
-
 def _with_environment(webhook: Webhook) -> Webhook:
     if webhook.trust_env and webhook.proxy is None:
-        found = select_proxy(webhook.url, get_environ_proxies(webhook.url, no_proxy=None))
-        if found and "://" not in found:
-            found = f"http://{found}"
+        found = environment.proxy_of_environment(webhook.url)
         if found and not found.lower().startswith(("http://", "https://")):
             raise ConnectionSettingsError(
                 webhook.conn_id,
@@ -74,8 +57,7 @@ def _with_environment(webhook: Webhook) -> Webhook:
             )
         webhook = replace(webhook, proxy=found or None)
     if webhook.trust_env and webhook.verify is True:
-        bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-        webhook = replace(webhook, verify=bundle or True)
+        webhook = replace(webhook, verify=environment.bundle_of_environment())
     if isinstance(webhook.verify, str) and not os.path.exists(webhook.verify):
         raise ConnectionSettingsError(
             webhook.conn_id,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
 from airflow_provider_lago.api.connection import ConnectionSettingsError
-from airflow_provider_lago.delivery.report import FolderReport, NoReport, Report, write_preview
+from airflow_provider_lago.delivery.report import UNFORWARDED, FolderReport, NoReport, Report, write_preview
 from airflow_provider_lago.delivery.shaping import Shaping
 from airflow_provider_lago.exceptions import (
     LagoConnectionError,
@@ -67,7 +67,8 @@ class LagoDeliveryOperator(BaseOperator):
     :param receipts: Write ``receipts.jsonl`` into ``report_path`` too: a line for each record with its outcome, Lago's
         own id and the id of the request. (templated)
     :param responses_path: File that gets Lago's answers, one JSON line each, with the positions and ids of the records
-        they are about; a file of an earlier run is kept under another name. (templated)
+        they are about; a file of an earlier run is kept under another name. A mapped task writes into a folder of its
+        map index beside it. (templated)
     :param response_webhook_conn_id: Airflow connection of type ``http`` to which each answer is posted, in the same
         form. What it does never fails or repeats the delivery: a post that fails is tried again, then reported. It may
         get an answer twice, under the same ``Idempotency-Key``. (templated)
@@ -218,7 +219,7 @@ class LagoDeliveryOperator(BaseOperator):
         if preview:
             return self._preview(plan, context)
         self._before_sending(plan, context)
-        responses = self._open_responses()
+        responses = self._open_responses(context)
         report = self._open_report(context, receipts=receipts)
         result, summary = self._deliver(plan, report, responses)
         self._judge(result, threshold, report)
@@ -255,9 +256,7 @@ class LagoDeliveryOperator(BaseOperator):
         """Return the folder for reports, or None; raise where it cannot be one."""
         if not self.report_path:
             return None
-        folder = self._local("report_path", self.report_path, "folder")
-        map_index = getattr(context.get("ti"), "map_index", None)
-        return folder / str(map_index) if map_index is not None and map_index >= 0 else folder
+        return self._local("report_path", self.report_path, "folder") / _map_folder(context)
 
     def _local(self, argument: str, path: str | os.PathLike[str], kind: str) -> Path:
         try:
@@ -280,10 +279,27 @@ class LagoDeliveryOperator(BaseOperator):
             problem = f"report_path: {error}"
         raise self._input_error(problem)
 
-    def _open_responses(self) -> Responses:
-        from airflow_provider_lago.delivery.responses import NoResponses
+    def _open_responses(self, context: Context) -> Responses:
+        """Return what takes Lago's answers."""
+        # Imported where a delivery begins, because of aiohttp.
+        from airflow_provider_lago.delivery.responses import AllResponses, FileResponses, NoResponses, WebhookResponses
+        from airflow_provider_lago.hooks.webhook import read_webhook
 
-        return NoResponses()
+        takers: list[Responses] = []
+        try:
+            if self.responses_path:
+                path = self._local("responses_path", self.responses_path, "file")
+                takers.append(FileResponses(path.parent / _map_folder(context) / path.name))
+            if self.response_webhook_conn_id:
+                webhook = read_webhook(self.response_webhook_conn_id, self.response_webhook_path)
+                folder = self._folder(context)
+                unforwarded = None if folder is None else folder / UNFORWARDED
+                takers.append(WebhookResponses(webhook, unforwarded=unforwarded, log=self.log))
+        except OSError as error:
+            raise self._input_error(f"responses_path: {error.strerror or error}") from None
+        except ValueError as error:
+            raise self._input_error(error) from None
+        return AllResponses(takers) if takers else NoResponses()
 
     def _deliver(self, plan: Plan[Any], report: Report, responses: Responses) -> tuple[Result, dict[str, Any]]:
         from airflow_provider_lago.delivery.delivery import Delivery
@@ -375,6 +391,12 @@ class LagoDeliveryOperator(BaseOperator):
 
     def _input_error(self, error: object) -> LagoInputError:
         return LagoInputError(f"Task {self.task_id!r}: {error}")
+
+
+def _map_folder(context: Context) -> str:
+    """Return the folder of a mapped task's own files, so that its siblings write elsewhere."""
+    map_index = getattr(context.get("ti"), "map_index", None)
+    return str(map_index) if map_index is not None and map_index >= 0 else ""
 
 
 def so_far(tally: Tally) -> str:

@@ -56,6 +56,7 @@ class LagoIngestEventsOperator(LagoDeliveryOperator):
         **LagoDeliveryOperator.template_fields_renderers,
         "properties": "json",
     }
+
     def __init__(
         self,
         *,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import determine_kwargs
 
 from airflow_provider_lago.api.answers import Answer
 from airflow_provider_lago.api.endpoints import bills, is_final, moves_money
-from airflow_provider_lago.api.wire import check_headers, check_method, encode_json, read_headers
+from airflow_provider_lago.api.wire import check_method, encode_json, read_headers
 from airflow_provider_lago.delivery.calls.requests import Body, BuildRequest, RequestPlan, check_template
 from airflow_provider_lago.exceptions import LagoDeliveryError, LagoFatalDeliveryError, LagoRejectedError
 from airflow_provider_lago.operators.arguments import Threshold, as_bool, check_whole
@@ -201,11 +202,11 @@ class LagoGenericRequestOperator(LagoDeliveryOperator):
         return Body(self.root, self.envelope, self.extra_body or {}, self.build_request)
 
     def _before_sending(self, plan: Plan[Any], context: Context) -> None:
-        if self.once and _is_retry(context, self.retries):
+        if self.once and _is_retry(context, self.retries or 0):
             raise LagoFatalDeliveryError(
-                f"Task {self.task_id!r}: {self.method} {self.endpoint} moves money and is sent once, and an earlier try "
-                "of this task may have sent it: look in Lago, and in the report of that try, what was done; then clear "
-                "the task, with the records that are left"
+                f"Task {self.task_id!r}: {self.method} {self.endpoint} moves money and is sent once, and an earlier "
+                "try of this task may have sent it: look in Lago, and in the report of that try, what was done; then "
+                "clear the task, with the records that are left"
             )
 
     def _judge(self, result: Result, threshold: Threshold, report: Report) -> None:
@@ -262,7 +263,20 @@ class LagoGenericRequestOperator(LagoDeliveryOperator):
                 found = list(items)
                 return found if self.response_filter is None else self.response_filter(found)
             path = self._local("responses_path", self.responses_path, "file")
-            return {"items": write_lines(path, items), "path": str(path)}
+            return {"items": _write_lines(path, items), "path": str(path)}
+
+
+def _write_lines(path: Path, items: Iterable[Any]) -> int:
+    from airflow_provider_lago.delivery.responses.file import LineFile
+
+    file, count = LineFile(path, what="responses_path"), 0
+    try:
+        for item in items:
+            file.write(encode_json(item))
+            count += 1
+    finally:
+        file.close()
+    return count
 
 
 def as_response(answer: Answer, url: str) -> requests.Response:

@@ -33,6 +33,7 @@ class LagoCreateSubscriptionOperator(LagoDeliveryOperator):
     """
 
     template_fields: Sequence[str] = (*LagoDeliveryOperator.template_fields, "on_existing", "require_customer")
+
     def __init__(
         self,
         *,
@@ -81,6 +82,7 @@ class LagoTerminateSubscriptionOperator(LagoDeliveryOperator):
     """
 
     template_fields: Sequence[str] = (*LagoDeliveryOperator.template_fields, *OPTIONS)
+
     def __init__(
         self,
         *,

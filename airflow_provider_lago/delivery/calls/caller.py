@@ -89,9 +89,7 @@ class Caller(Courier[Job]):
         if self._forwards and answer is not None:
             records = [(entry.row.position, entry.id) for entry in job.entries]
             body = self._filtered(job, answer)
-            await self._responses.put(
-                Response(records, call.method, call.path, answer.status, answer.request_id, body)
-            )
+            await self._hand_on(Response(records, call.method, call.path, answer.status, answer.request_id, body))
 
     def _filtered(self, job: Job, answer: Answer) -> bytes:
         """Return what is handed on of an answer; all of it where the user's function fails, after Lago did its work."""

@@ -229,6 +229,4 @@ class Sender(Courier[Batch]):
             return
         events = [batch.events[index] for index in part.indexes]
         records = [(event.row.position, event.checked.transaction_id) for event in events]
-        await self._responses.put(
-            Response(records, "POST", self._plan.path, answer.status, answer.request_id, answer.body)
-        )
+        await self._hand_on(Response(records, "POST", self._plan.path, answer.status, answer.request_id, answer.body))

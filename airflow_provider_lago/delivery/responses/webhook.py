@@ -6,18 +6,17 @@ import asyncio
 import base64
 import contextlib
 import os
-import ssl
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import aiohttp
-import certifi
 
 from airflow_provider_lago import __version__
-from airflow_provider_lago.api.connection import ConnectionSettingsError
-from airflow_provider_lago.api.failures import Cause, read_failure
+from airflow_provider_lago.api.failures import read_failure
 from airflow_provider_lago.api.retry import RetryPolicy, wait_after_429
 from airflow_provider_lago.api.webhook import Webhook
+from airflow_provider_lago.delivery.client import cause_of, tls_context
+from airflow_provider_lago.delivery.ledger import Log
 from airflow_provider_lago.delivery.responses.file import LineFile
 from airflow_provider_lago.delivery.responses.posting import Later, Never, Taken, Verdict, judge, judge_failure
 from airflow_provider_lago.delivery.responses.response import Response, key_of, with_fields
@@ -34,16 +33,6 @@ _CLOSING = 2.0
 
 _ENDED = "the delivery ended before the webhook had taken it; it may have arrived"
 _SLOW = "the webhook takes answers too slowly"
-
-
-class Log(Protocol):
-    """The part of a logger that is used."""
-
-    def info(self, msg: Any, /, *args: Any) -> Any:
-        """Say something."""
-
-    def warning(self, msg: Any, /, *args: Any) -> Any:
-        """Say something that wants attention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +117,7 @@ class WebhookResponses:
         self._limits = limits = limits or Limits()
         self._log = log
         secure = any((url or "").startswith("https:") for url in (webhook.url, webhook.proxy))
-        self._tls = _tls_context(webhook) if secure else True
+        self._tls = tls_context(webhook.conn_id, webhook.verify) if secure else True
         self._unforwarded = LineFile(unforwarded, what="the path for unforwarded answers") if unforwarded else None
         self._forwarded = self._not_forwarded = self._not_kept = 0
         self._breaker = Breaker(limits.failures, limits.probe_every)
@@ -294,7 +283,7 @@ class WebhookResponses:
                 return judge(answer.status, answer.headers.get("Retry-After"))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             webhook = self._webhook
-            failure = read_failure(error, origin=webhook.origin, conn_id=webhook.conn_id, otherwise=_cause_of(error))
+            failure = read_failure(error, origin=webhook.origin, conn_id=webhook.conn_id, otherwise=cause_of(error))
             return judge_failure(failure.cause)
 
     async def _nap(self, seconds: float) -> None:
@@ -378,30 +367,3 @@ class WebhookResponses:
             async with asyncio.timeout(_CLOSING):
                 await asyncio.gather(*self._workers, return_exceptions=True)
                 await self._session.close()
-
-
-def _cause_of(error: Exception) -> Cause:
-    """Return what aiohttp's exception says by its kind, where what it wraps does not say more."""
-    kinds: tuple[tuple[type[Exception], Cause], ...] = (
-        (aiohttp.ClientSSLError, Cause.TLS),
-        (aiohttp.ClientProxyConnectionError, Cause.PROXY),
-        (aiohttp.ClientHttpProxyError, Cause.PROXY),
-        (aiohttp.ConnectionTimeoutError, Cause.CONNECT_TIMEOUT),
-        (aiohttp.ClientConnectorError, Cause.CONNECT),
-        (TimeoutError, Cause.READ_TIMEOUT),
-    )
-    return next((cause for kind, cause in kinds if isinstance(error, kind)), Cause.BROKEN)
-
-
-def _tls_context(webhook: Webhook) -> ssl.SSLContext | bool:
-    if webhook.verify is False:
-        return False
-    bundle = webhook.verify if isinstance(webhook.verify, str) else certifi.where()
-    try:
-        if os.path.isdir(bundle):
-            return ssl.create_default_context(capath=bundle)
-        return ssl.create_default_context(cafile=bundle)
-    except (ssl.SSLError, OSError):
-        raise ConnectionSettingsError(
-            webhook.conn_id, f"the CA bundle {bundle!r} holds no readable certificate: give a PEM file"
-        ) from None
