@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from airflow_provider_lago.sandbox.access import Keys, RateLimit
 from airflow_provider_lago.sandbox.answers import Answer
 from airflow_provider_lago.sandbox.call import Call
 from airflow_provider_lago.sandbox.faults import BEFORE, Fault, Faults
-from airflow_provider_lago.sandbox.journal import Journal, SeenRequest
+from airflow_provider_lago.sandbox.journal import KEPT_REQUESTS, Journal, SeenRequest
 from airflow_provider_lago.sandbox.world import World
 
 Scope = dict[str, Any]
@@ -32,22 +33,28 @@ class SandboxApp:
 
     :param desk: the application behind ``/_sandbox`` and the HTML page.
     :param latency: seconds added to every answer of the API.
+    :param keep_requests: how many requests the journal remembers.
     """
 
-    def __init__(self, world: World, keys: Keys, limit: RateLimit, latency: float = 0.0) -> None:
+    def __init__(
+        self,
+        world: World,
+        keys: Keys,
+        limit: RateLimit,
+        latency: float = 0.0,
+        keep_requests: int = KEPT_REQUESTS,
+    ) -> None:
         self.world = world
         self.keys = keys
         self.limit = limit
         self.latency = latency
         self.faults = Faults()
-        self.journal = Journal()
+        self.journal = Journal(keep_requests)
         self.desk: Application | None = None
 
     def reset(self) -> None:
         """Back to an empty organization without faults."""
-        self.world.store.reset()
-        self.world.load_expressions()
-        self.world.duplicates_refused = 0
+        self.world.reset()
         self.faults.rules.clear()
         self.journal.clear()
 
@@ -62,14 +69,15 @@ class SandboxApp:
         body = await _read(receive)
         if body is None:
             return
+        arrived = time.monotonic()
         call = Call(scope["method"], path, scope["query_string"], headers, body)
         self.journal.enter()
         try:
-            await self._serve(call, scope, receive, send)
+            await self._serve(call, arrived, scope, receive, send)
         finally:
             self.journal.leave()
 
-    async def _serve(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(self, call: Call, arrived: float, scope: Scope, receive: Receive, send: Send) -> None:
         seconds, fault = self.faults.pick(call.method, call.path, call.body)
         if seconds + self.latency > 0:
             await asyncio.sleep(seconds + self.latency)
@@ -82,6 +90,7 @@ class SandboxApp:
                 None if dropped else given.status,
                 call.events,
                 fault.kind if fault else None,
+                arrived,
             ),
             call.route,
             given.body,

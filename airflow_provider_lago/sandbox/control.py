@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from airflow_provider_lago.sandbox.app import SandboxApp
+from airflow_provider_lago.sandbox.dump import dump
 from airflow_provider_lago.sandbox.faults import Fault
 from airflow_provider_lago.sandbox.journal import as_dicts
 from airflow_provider_lago.sandbox.page import render
@@ -89,6 +90,9 @@ def desk(app: SandboxApp) -> Starlette:
             return StreamingResponse(_lines(store), media_type="application/x-ndjson")
         return _json({"events": [event_dict(row) for row in store.events()]})
 
+    async def show_dump(_request: Request) -> Response:
+        return Response(dump(app.world), media_type="application/x-ndjson")
+
     async def list_faults(_request: Request) -> Response:
         return _json({"faults": [rule.summary() for rule in app.faults.rules]})
 
@@ -121,6 +125,7 @@ def desk(app: SandboxApp) -> Starlette:
         Route("/_sandbox/state", show_state, methods=["GET"]),
         Route("/_sandbox/requests", show_requests, methods=["GET"]),
         Route("/_sandbox/events", show_events, methods=["GET"]),
+        Route("/_sandbox/dump", show_dump, methods=["GET"]),
         Route("/_sandbox/faults", list_faults, methods=["GET"]),
         Route("/_sandbox/faults", _checked(install_faults), methods=["POST"]),
         Route("/_sandbox/faults", clear_faults, methods=["DELETE"]),

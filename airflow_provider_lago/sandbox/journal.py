@@ -7,7 +7,7 @@ from collections import Counter, deque
 from dataclasses import asdict, dataclass
 from typing import Any
 
-_KEPT_REQUESTS = 10_000
+KEPT_REQUESTS = 50_000
 _KEPT_ERRORS = 20
 _EXCERPT = 300
 
@@ -20,6 +20,7 @@ class SeenRequest:
     :param status: None if the connection was closed without an answer.
     :param events: how many events the request held.
     :param fault: the kind of the fault it met.
+    :param at: when its last byte arrived, in seconds of ``time.monotonic()``.
     """
 
     method: str
@@ -27,6 +28,7 @@ class SeenRequest:
     status: int | None
     events: int
     fault: str | None
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,14 @@ class SeenError:
 
 
 class Journal:
-    """The last requests, and totals since the start or the last reset."""
+    """
+    The last requests, and totals since the start or the last reset.
 
-    def __init__(self) -> None:
+    :param keep: how many requests are kept.
+    """
+
+    def __init__(self, keep: int = KEPT_REQUESTS) -> None:
+        self._keep = keep
         self._lock = threading.Lock()
         self.in_flight = 0
         self.clear()
@@ -50,7 +57,7 @@ class Journal:
     def clear(self) -> None:
         """Forget everything but the requests in flight."""
         with self._lock:
-            self._requests: deque[SeenRequest] = deque(maxlen=_KEPT_REQUESTS)
+            self._requests: deque[SeenRequest] = deque(maxlen=self._keep)
             self._errors: deque[SeenError] = deque(maxlen=_KEPT_ERRORS)
             self._routes: Counter[str] = Counter()
             self._statuses: Counter[str] = Counter()

@@ -14,13 +14,13 @@ import msgspec
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from airflow_provider_lago.sandbox import api
 from airflow_provider_lago.sandbox.access import DEFAULT_KEY, Keys, Permissions, RateLimit
 from airflow_provider_lago.sandbox.app import TRANSPORT, SandboxApp
-from airflow_provider_lago.sandbox.call import Call
 from airflow_provider_lago.sandbox.control import desk, event_dict, state
+from airflow_provider_lago.sandbox.dump import dump
 from airflow_provider_lago.sandbox.faults import Fault
-from airflow_provider_lago.sandbox.journal import SeenRequest
+from airflow_provider_lago.sandbox.journal import KEPT_REQUESTS, SeenRequest
+from airflow_provider_lago.sandbox.seeds import Seeds
 from airflow_provider_lago.sandbox.store import Store
 from airflow_provider_lago.sandbox.times import Clock
 from airflow_provider_lago.sandbox.world import ORGANIZATION_ID, World
@@ -55,7 +55,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-class Sandbox:
+class Sandbox(Seeds):
     """
     A server that behaves like Lago, on a loopback port, for the length of a ``with`` block.
 
@@ -69,6 +69,7 @@ class Sandbox:
     :param rate_window: seconds.
     :param latency: seconds added to every answer of the API.
     :param max_batch: the longest batch of events that is taken.
+    :param keep_requests: how many requests ``requests`` remembers.
     :param clock: what time it is, in seconds since the epoch.
     :param organization_id: ``lago_id`` of the organization.
     :param ssl_certfile: with ``ssl_keyfile``, serve HTTPS.
@@ -87,6 +88,7 @@ class Sandbox:
         rate_window: float = 1.0,
         latency: float = 0.0,
         max_batch: int = 100,
+        keep_requests: int = KEPT_REQUESTS,
         clock: Clock = time.time,
         organization_id: str = ORGANIZATION_ID,
         ssl_certfile: str | Path | None = None,
@@ -107,7 +109,7 @@ class Sandbox:
             max_batch=max_batch,
             organization_id=organization_id,
         )
-        self.app = SandboxApp(world, Keys(keys), RateLimit(rate_limit, rate_window), latency)
+        self.app = SandboxApp(world, Keys(keys), RateLimit(rate_limit, rate_window), latency, keep_requests)
         self.app.desk = desk(self.app)  # type: ignore[assignment]
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -212,6 +214,14 @@ class Sandbox:
         """How many events are stored."""
         return self.app.world.store.event_count
 
+    def dump(self) -> bytes:
+        """
+        Everything stored, deleted things too, one JSON object a line.
+
+        Two dumps are equal, byte for byte, exactly when nothing changed between them.
+        """
+        return dump(self.app.world)
+
     @property
     def requests(self) -> list[SeenRequest]:
         """The last requests, oldest first."""
@@ -220,75 +230,3 @@ class Sandbox:
     def state(self) -> dict[str, Any]:
         """All counts, as ``GET /_sandbox/state`` answers them."""
         return state(self.app)
-
-    # Seeds
-
-    def call(self, method: str, path: str, body: object = None, *, query: str = "") -> dict[str, Any]:
-        """
-        Call the API without HTTP: no faults, no limit, no trace in ``requests``.
-
-        :param path: below ``/api/v1``.
-        :raises ValueError: if Lago would refuse it.
-        """
-        headers = {b"authorization": f"Bearer {self.api_key}".encode(), b"content-type": b"application/json"}
-        encoded = b"" if body is None else msgspec.json.encode(body)
-        call = Call(method, f"/api/v1{path}", query.encode(), headers, encoded)
-        answer = api.answer(call, self.app.world, self.app.keys)
-        if answer.status != 200:
-            raise ValueError(f"{method} {path}: {answer.status} {answer.body.decode()}")
-        parsed: dict[str, Any] = msgspec.json.decode(answer.body)
-        return parsed
-
-    def post(self, path: str, body: object) -> dict[str, Any]:
-        """POST below ``/api/v1``, see :meth:`call`."""
-        return self.call("POST", path, body)
-
-    def add_metric(self, code: str, aggregation_type: str = "count_agg", **more: Any) -> dict[str, Any]:
-        """Create a billable metric."""
-        metric = {"name": code, "code": code, "aggregation_type": aggregation_type, **more}
-        found: dict[str, Any] = self.post("/billable_metrics", {"billable_metric": metric})["billable_metric"]
-        return found
-
-    def add_plan(self, code: str, *, metrics: Iterable[str] = (), price: str = "1", **more: Any) -> dict[str, Any]:
-        """
-        Create a monthly plan in USD.
-
-        :param metrics: codes of metrics, each charged at ``price`` per unit.
-        """
-        charges = []
-        for name in metrics:
-            metric = self.app.world.store.find("billable_metric", name)
-            if metric is None:
-                raise ValueError(f"There is no billable metric {name!r}; add_metric() comes first.")
-            charge = {"charge_model": "standard", "properties": {"amount": price}}
-            charges.append({"billable_metric_id": metric["lago_id"], **charge})
-        plan = {
-            "name": code,
-            "code": code,
-            "interval": "monthly",
-            "amount_cents": 0,
-            "amount_currency": "USD",
-            "pay_in_advance": False,
-            "charges": charges,
-            **more,
-        }
-        found: dict[str, Any] = self.post("/plans", {"plan": plan})["plan"]
-        return found
-
-    def add_customer(self, external_id: str, **more: Any) -> dict[str, Any]:
-        """Create or change a customer."""
-        customer = {"external_id": external_id, **more}
-        found: dict[str, Any] = self.post("/customers", {"customer": customer})["customer"]
-        return found
-
-    def add_subscription(
-        self, external_id: str, external_customer_id: str, plan_code: str, **more: Any
-    ) -> dict[str, Any]:
-        """Subscribe a customer to a plan."""
-        ids = {
-            "external_id": external_id,
-            "external_customer_id": external_customer_id,
-            "plan_code": plan_code,
-        }
-        found: dict[str, Any] = self.post("/subscriptions", {"subscription": {**ids, **more}})["subscription"]
-        return found

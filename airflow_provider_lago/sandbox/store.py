@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import msgspec
+from airflow_provider_lago.sandbox.documents import SCHEMA, Doc, Documents
 
-Doc = dict[str, Any]
+__all__ = ["Doc", "EventRow", "Store"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -26,16 +25,6 @@ CREATE TABLE IF NOT EXISTS events (
     properties BLOB NOT NULL,
     created_at INTEGER NOT NULL
 );
-CREATE TABLE IF NOT EXISTS documents (
-    seq INTEGER PRIMARY KEY,
-    kind TEXT NOT NULL,
-    lago_id TEXT NOT NULL UNIQUE,
-    key TEXT NOT NULL,
-    deleted INTEGER NOT NULL DEFAULT 0,
-    body BLOB NOT NULL
-);
-CREATE INDEX IF NOT EXISTS documents_by_key ON documents (kind, key);
-CREATE INDEX IF NOT EXISTS documents_by_age ON documents (kind, seq);
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 # The unique index of Lago's Postgres schema; NULL subscriptions are distinct in it, here as there.
@@ -61,7 +50,7 @@ class EventRow(NamedTuple):
     created_at: int
 
 
-class Store:
+class Store(Documents):
     """
     The sandbox's state. Every method may be called from any thread.
 
@@ -71,17 +60,22 @@ class Store:
 
     def __init__(self, path: str = ":memory:", flavour: str = "postgres") -> None:
         self.flavour = flavour
-        self._lock = threading.RLock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        super().__init__(sqlite3.connect(path, check_same_thread=False, isolation_level=None), threading.RLock())
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("PRAGMA cache_size = -200000")
-        self._db.executescript(_SCHEMA)
+        self._check_layout(path)
+        self._db.executescript(_SCHEMA + SCHEMA)
         self._keep_flavour(path)
         self._db.execute(_UNIQUE if flavour == "postgres" else _NOT_UNIQUE)
         self._by_code = self._counted("code")
         self._by_subscription = self._counted("external_subscription_id")
         self._events = self._by_code.total()
+
+    def _check_layout(self, path: str) -> None:
+        columns = {row[1] for row in self._db.execute("PRAGMA table_info(documents)")}
+        if columns and "revision" not in columns:
+            raise ValueError(f"{path} was made by an earlier version of the sandbox; delete it.")
 
     def _keep_flavour(self, path: str) -> None:
         self._db.execute("INSERT OR IGNORE INTO settings VALUES ('store', ?)", (self.flavour,))
@@ -188,66 +182,3 @@ class Store:
         """The codes and the subscriptions with the most events."""
         with self._lock:
             return self._by_code.most_common(limit), self._by_subscription.most_common(limit)
-
-    # Documents
-
-    def add(self, kind: str, key: str, doc: Doc) -> Doc:
-        """Store a new document under a key; several may share one (subscriptions do). Sets ``lago_id``."""
-        doc = {"lago_id": str(uuid.uuid4()), **doc}
-        with self._lock:
-            self._db.execute(
-                "INSERT INTO documents (kind, lago_id, key, body) VALUES (?, ?, ?, ?)",
-                (kind, doc["lago_id"], key, msgspec.json.encode(doc)),
-            )
-        return doc
-
-    def save(self, doc: Doc) -> None:
-        """Write a changed document back."""
-        with self._lock:
-            self._db.execute(
-                "UPDATE documents SET body = ? WHERE lago_id = ?", (msgspec.json.encode(doc), doc["lago_id"])
-            )
-
-    def remove(self, doc: Doc) -> None:
-        """Hide a document; its key is free again."""
-        with self._lock:
-            self._db.execute("UPDATE documents SET deleted = 1 WHERE lago_id = ?", (doc["lago_id"],))
-
-    def find(self, kind: str, key: str) -> Doc | None:
-        """The newest document with this key."""
-        found = self.all(kind, key=key)
-        return found[-1] if found else None
-
-    def get(self, kind: str, lago_id: str) -> Doc | None:
-        """The document with this id, hidden ones too."""
-        with self._lock:
-            row = self._db.execute(
-                "SELECT body FROM documents WHERE lago_id = ? AND kind = ?", (lago_id, kind)
-            ).fetchone()
-        return None if row is None else msgspec.json.decode(row[0])
-
-    def all(self, kind: str, *, key: str | None = None) -> list[Doc]:
-        """All documents of a kind, oldest first."""
-        by_key = "" if key is None else " AND key = ?"
-        with self._lock:
-            rows = self._db.execute(
-                f"SELECT body FROM documents WHERE kind = ? AND deleted = 0{by_key} ORDER BY seq",
-                (kind,) if key is None else (kind, key),
-            ).fetchall()
-        return [msgspec.json.decode(body) for (body,) in rows]
-
-    def newest(self, kind: str) -> Doc | None:
-        """The document of a kind that was added last, hidden ones too."""
-        with self._lock:
-            row = self._db.execute(
-                "SELECT body FROM documents WHERE kind = ? ORDER BY seq DESC LIMIT 1", (kind,)
-            ).fetchone()
-        return None if row is None else msgspec.json.decode(row[0])
-
-    def count(self, kind: str) -> int:
-        """How many documents of a kind there are."""
-        with self._lock:
-            found = self._db.execute(
-                "SELECT count(*) FROM documents WHERE kind = ? AND deleted = 0", (kind,)
-            ).fetchone()
-        return int(found[0])

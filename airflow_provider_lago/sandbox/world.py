@@ -32,7 +32,19 @@ class World:
     expressions: dict[str, tuple[str, Node]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._found()
+
+    def _found(self) -> None:
+        # At once, not on the first read: reading must not change what is stored.
+        if self.store.find("organization", "") is None:
+            self.store.add("organization", "", {"created_at": self.now(), "fields": {}})
         self.load_expressions()
+
+    def reset(self) -> None:
+        """Back to an empty organization."""
+        self.store.reset()
+        self.duplicates_refused = 0
+        self._found()
 
     def now(self) -> int:
         """The present instant in microseconds."""
