@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from airflow_provider_lago.api.calls import build_call
 from airflow_provider_lago.api.paths import PathError
 from airflow_provider_lago.api.wire import WireError
@@ -36,9 +38,45 @@ def prepare(
     raise LagoInputError(problem)
 
 
-def read_page(body: Any, collection: str | None, page: int, path: str) -> tuple[list[Any], int | None]:
+@dataclass(frozen=True, slots=True)
+class Page:
     """
-    Return the items of one page of a list, and the number of the next page or None.
+    One page of a list.
+
+    :param number: Its number, from 1.
+    :param items: Its items.
+    :param following: Number of the next page; None on the last one.
+    :param total_count: How many items Lago says that the whole list has; None where it does not say.
+    """
+
+    number: int
+    items: list[Any]
+    following: int | None
+    total_count: int | None
+
+
+def decode_raw(body: bytes) -> Any:
+    """
+    Decode the answer to a list, and leave each item as the bytes that came (``msgspec.Raw``).
+
+    :param body: JSON.
+    :raises msgspec.DecodeError: It is no JSON.
+    """
+    try:
+        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError:  # JSON, but no object
+        return msgspec.json.decode(body)
+    return {name: _decode_field(value) for name, value in fields.items()}
+
+
+def _decode_field(value: msgspec.Raw) -> Any:
+    is_list = bytes(memoryview(value)[:1]) == b"["
+    return msgspec.json.decode(value, type=list[msgspec.Raw]) if is_list else msgspec.json.decode(value)
+
+
+def read_page(body: Any, collection: str | None, page: int, path: str) -> Page:
+    """
+    Return one page of a list.
 
     :param body: Decoded answer.
     :param collection: Key of the list; None takes the only one.
@@ -65,4 +103,5 @@ def read_page(body: Any, collection: str | None, page: int, path: str) -> tuple[
             method="GET",
             path=path,
         )
-    return lists[collection], following
+    total = meta.get("total_count") if isinstance(meta, dict) else None
+    return Page(page, lists[collection], following, total if isinstance(total, int) else None)

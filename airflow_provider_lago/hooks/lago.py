@@ -25,7 +25,7 @@ from airflow_provider_lago.api.failures import Cause, Failure, read_failure
 from airflow_provider_lago.api.retry import RetryPolicy, wait_after_429
 from airflow_provider_lago.exceptions import LagoApiError, LagoConnectionError, LagoInputError
 from airflow_provider_lago.hooks import environment, form
-from airflow_provider_lago.hooks.calls import prepare, read_page
+from airflow_provider_lago.hooks.calls import Page, decode_raw, prepare, read_page
 from airflow_provider_lago.hooks.doctor import diagnose
 from airflow_provider_lago.hooks.extras import read_extra
 from airflow_provider_lago.hooks.failures import (
@@ -38,7 +38,7 @@ from airflow_provider_lago.hooks.failures import (
 from airflow_provider_lago.hooks.session import LagoSession, open_session, user_agent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -253,13 +253,39 @@ class LagoHook(BaseHook):
         :raises LagoInputError: ``per_page`` is below 1, or the params hold ``page`` or ``per_page``.
         :raises LagoApiError: An answer is not a list, or its pages do not advance.
         """
-        if isinstance(per_page, bool) or not isinstance(per_page, int) or per_page < 1:
-            raise LagoInputError("per_page must be a whole number, 1 or more")
+        pages = self.pages(endpoint, collection=collection, params=params, per_page=per_page)
+        return (item for page in pages for item in page.items)
+
+    def pages(
+        self,
+        endpoint: str,
+        *,
+        collection: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        per_page: int = 100,
+        first_page: int = 1,
+        raw: bool = False,
+    ) -> Iterator[Page]:
+        """
+        Yield the pages of a list: what :meth:`paginate` does, for callers that go on where they stopped.
+
+        :param endpoint: See :meth:`paginate`.
+        :param collection: See :meth:`paginate`.
+        :param params: See :meth:`paginate`.
+        :param per_page: See :meth:`paginate`.
+        :param first_page: Number of the page to begin with, from 1. Lago answers a page beyond the end with no items.
+        :param raw: Whether items are left as the bytes that came (``msgspec.Raw``), with every digit of their numbers.
+        :raises LagoInputError: ``per_page`` or ``first_page`` is below 1, or the params hold ``page`` or ``per_page``.
+        :raises LagoApiError: An answer is not a list, or its pages do not advance.
+        """
+        for name, value in (("per_page", per_page), ("first_page", first_page)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise LagoInputError(f"{name} must be a whole number, 1 or more")
         taken = {"page", "per_page"} & set(params or {})
         if taken:
-            raise LagoInputError(f"params must not hold {sorted(taken)}: paginate sets the page, per_page= its size")
+            raise LagoInputError(f"params must not hold {sorted(taken)}: the page is counted, per_page= sets its size")
         call = prepare("GET", endpoint, params=params)
-        return self._items(call, collection, per_page)
+        return self._pages(call, collection, per_page, first_page, decode_raw if raw else msgspec.json.decode)
 
     def test_connection(self) -> tuple[bool, str]:
         """
@@ -321,14 +347,16 @@ class LagoHook(BaseHook):
                 f"the answer is longer than {LONGEST_ANSWER // 2**20} MiB; ask for less, per_page for a list",
             )
 
-    def _items(self, call: Call, collection: str | None, per_page: int) -> Iterator[Any]:
-        page: int | None = 1
-        while page is not None:
-            paged = replace(call, query=(*call.query, ("page", str(page)), ("per_page", str(per_page))))
-            body = self._decoded(paged, self._tried(paged))
-            items, following = read_page(body, collection, page, call.path)
-            yield from items
-            page = following
+    def _pages(
+        self, call: Call, collection: str | None, per_page: int, first: int, decode: Callable[[bytes], Any]
+    ) -> Iterator[Page]:
+        number: int | None = first
+        while number is not None:
+            paged = replace(call, query=(*call.query, ("page", str(number)), ("per_page", str(per_page))))
+            body = self._decoded(paged, self._tried(paged), decode)
+            page = read_page(body, collection, number, call.path)
+            yield page
+            number = page.following
 
     def _tried(self, call: Call) -> Answer:
         policy = self.retry_policy
@@ -379,14 +407,14 @@ class LagoHook(BaseHook):
             self._next_send = turn + 1 / pace
         time.sleep(turn - now)
 
-    def _decoded(self, call: Call, answer: Answer) -> Any:
+    def _decoded(self, call: Call, answer: Answer, decode: Callable[[bytes], Any] = msgspec.json.decode) -> Any:
         if not answer.body.strip():
             return None
         kind = answer.headers.get("content-type", "").split(";")[0].strip().lower()
         if kind == "text/plain":
             return answer.body.decode("utf-8", "replace")
         try:
-            return msgspec.json.decode(answer.body)
+            return decode(answer.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
         raise foreign_error(answer, method=call.method, path=call.path, conn_id=self.lago_conn_id)
