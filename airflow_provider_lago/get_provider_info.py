@@ -30,6 +30,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "airflow_provider_lago.operators.customers",
                     "airflow_provider_lago.operators.events",
+                    "airflow_provider_lago.operators.extract",
                     "airflow_provider_lago.operators.requests",
                     "airflow_provider_lago.operators.subscriptions",
                 ],

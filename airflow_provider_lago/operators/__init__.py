@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_provider_lago.operators.customers import LagoUpsertCustomerOperator
     from airflow_provider_lago.operators.events import LagoIngestEventsOperator
+    from airflow_provider_lago.operators.extract import LagoExtractOperator
     from airflow_provider_lago.operators.requests import LagoGenericRequestOperator
     from airflow_provider_lago.operators.subscriptions import (
         LagoCreateSubscriptionOperator,
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LagoCreateSubscriptionOperator",
+    "LagoExtractOperator",
     "LagoGenericRequestOperator",
     "LagoIngestEventsOperator",
     "LagoTerminateSubscriptionOperator",
@@ -24,6 +26,7 @@ __all__ = [
 
 _HOMES = {
     "LagoCreateSubscriptionOperator": "airflow_provider_lago.operators.subscriptions",
+    "LagoExtractOperator": "airflow_provider_lago.operators.extract",
     "LagoGenericRequestOperator": "airflow_provider_lago.operators.requests",
     "LagoIngestEventsOperator": "airflow_provider_lago.operators.events",
     "LagoTerminateSubscriptionOperator": "airflow_provider_lago.operators.subscriptions",

@@ -1,0 +1,1 @@
+"""A list of Lago, page by page into JSON lines that a retry goes on with. No Airflow."""
