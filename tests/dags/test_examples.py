@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from support.airflow_runs import run
+from support.airflow_runs import Outcome, run, store
 
 PROJECT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(path for path in (PROJECT / "example_dags").glob("*.py") if path.stem != "__init__")
@@ -78,6 +78,31 @@ def test_the_output_of_a_task_is_delivered(lago, monkeypatch):
         ("globex-2026:2026-11-02", 7),
         ("initech-2026:2026-11-02", 1),
     }
+
+
+def test_the_events_of_an_interval_are_read_and_added_up(lago, tmp_path, monkeypatch):
+    events = [
+        {
+            "transaction_id": f"{account}-{day}-{hour}",
+            "external_subscription_id": account,
+            "code": "tokens",
+            "timestamp": f"{day_begin + hour * 3600}",
+            "properties": {"tokens": "0.1"},
+        }
+        for day, day_begin in enumerate((1_793_491_200, 1_793_577_600, 1_793_664_000))  # 2026-11-01 to 03
+        for account in ("acme", "globex")
+        for hour in range(24)
+    ]
+    for start in range(0, len(events), 100):
+        lago.post("/events/batch", {"events": events[start : start + 100]})
+    module = load(PROJECT / "example_dags" / "extract_events.py", monkeypatch)
+    store(made := module.extract_events())
+    outcome = Outcome(made.test(run_conf={"start": "2026-11-02", "end": "2026-11-03T00:00:00Z"}))
+    assert outcome.state == "success"
+    assert outcome.returned("add_up") == {"acme": "2.4", "globex": "2.4"}
+    summary = outcome.returned("extract")
+    assert (summary["items"], summary["at_end_dropped"], summary["notes"]) == (48, 2, [])
+    assert Path(summary["path"]) == tmp_path / "events" / outcome.run.run_id
 
 
 HEADER = "year,month,day,dep_time,sched_dep_time,air_time,distance,carrier,flight,tailnum,origin,dest"
