@@ -20,8 +20,10 @@ import json
 import os
 import tempfile
 from collections import defaultdict
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from airflow.providers.common.compat.sdk import Param, dag, task
 
@@ -31,10 +33,10 @@ FOLDER = os.environ.get("LAGO_DEMO_FOLDER") or str(Path(tempfile.gettempdir()) /
 
 
 @task
-def add_up(files: str) -> dict[str, str]:
-    """Return the tokens of each subscription."""
+def add_up(extracted: Any) -> dict[str, str]:
+    """Return the tokens of each subscription, in the files that the summary names."""
     sums: dict[str, Decimal] = defaultdict(Decimal)
-    for path in sorted(glob.glob(files)):
+    for path in sorted(glob.glob(extracted["files"])):
         with open(path, encoding="utf-8") as lines:
             for line in lines:
                 event = json.loads(line, parse_float=Decimal)
@@ -44,6 +46,7 @@ def add_up(files: str) -> dict[str, str]:
 
 @dag(
     schedule="@daily",
+    start_date=datetime(2026, 11, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
     tags=["lago", "example"],
@@ -64,7 +67,7 @@ def extract_events() -> None:
         path="{{ params.folder }}/events/{{ run_id }}",
         retries=3,
     )
-    add_up(extract.output["files"])
+    add_up(extract.output)
 
 
 extract_events()

@@ -76,14 +76,16 @@ class StoreFolder:
     A prefix in an object store.
 
     :param path: An ``ObjectStoragePath``, handed in because it is Airflow's.
+    :param uri: Its URI as the user wrote it: the path's own text differs between releases of Airflow.
     """
 
-    def __init__(self, path: Any) -> None:
+    def __init__(self, path: Any, uri: str) -> None:
         self._path = path
+        self._uri = uri.rstrip("/")
         self._fs = path.fs
 
     def __str__(self) -> str:
-        return str(self._path)
+        return self._uri
 
     def read(self, name: str) -> bytes | None:
         """Return an object's content; None where there is none."""

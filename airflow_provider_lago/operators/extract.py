@@ -195,7 +195,7 @@ class LagoExtractOperator(BaseOperator):
         from airflow.providers.common.compat.sdk import ObjectStoragePath
 
         try:
-            return StoreFolder(ObjectStoragePath(path, conn_id=self.object_store_conn_id or None))
+            return StoreFolder(ObjectStoragePath(path, conn_id=self.object_store_conn_id or None), path)
         except (ValueError, ImportError) as error:
             problem = f"path {path!r}: {error}; is the provider of this store installed, with its file system?"
         raise ValueError(problem)

@@ -76,12 +76,13 @@ def test_arguments_are_rendered_for_the_run_and_the_files_go_to_the_next_task(sa
             filters={"code": "{{ 'c' }}"},
             timestamp_from="{{ params.start }}",
             timestamp_to="{{ params.end }}",
+            multiple_outputs=True,
         )
         LagoIngestEventsOperator(
             task_id="deliver",
             files=extract.output["files"],
+            exclude=["lago_id", "lago_customer_id", "lago_subscription_id", "created_at"],
             constants={"external_subscription_id": "copy"},
-            fields={"precise_total_amount_cents": "none"},
         )
     outcome = run(dag)
     assert outcome.state == "success"
