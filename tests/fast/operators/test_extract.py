@@ -3,6 +3,8 @@
 import glob
 import json
 import logging
+import subprocess
+import sys
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -568,3 +570,15 @@ def test_a_part_ends_early_where_items_are_large(monkeypatch, tmp_path):
     with ScriptedServer(answer) as server:
         connect(monkeypatch, server.url)
         assert execute(tmp_path, endpoint="invoices", pages_per_part=100)["parts"] == 3
+
+
+def test_importing_and_making_the_operator_imports_nothing_heavy():
+    """Airflow imports a DAG file's operators anew every time it parses the file."""
+    probe = (
+        "import sys, airflow; from airflow.providers.common.compat.sdk import BaseOperator; before = set(sys.modules); "
+        "from airflow_provider_lago.operators import LagoExtractOperator as made; "
+        "made(task_id='t', endpoint='events', path='x'); "
+        "print(sorted({'requests', 'aiohttp', 'fsspec', 'airflow_provider_lago.hooks.lago'} & (set(sys.modules) - before)))"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "[]"
