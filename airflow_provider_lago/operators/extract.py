@@ -154,7 +154,7 @@ class LagoExtractOperator(BaseOperator):
             self._extraction.stop()
 
     def _plan(self) -> Plan:
-        from airflow_provider_lago.hooks.wire import encode_query
+        from airflow_provider_lago.api.wire import encode_query
 
         filters = self.filters or {}
         if not isinstance(filters, Mapping):
