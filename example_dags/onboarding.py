@@ -7,7 +7,8 @@ nothing in Lago: customers that are as they are to be are left alone, subscripti
 by their ids.
 
 Why: usage that is sent before its subscription exists is not billed, and Lago says nothing about it. A subscription for
-a customer that does not exist makes Lago create an empty one. So the order matters, and each step looks before it writes.
+a customer that does not exist makes Lago create an empty one. So the order matters, and each step looks before it
+writes.
 
 Prerequisites: an Airflow connection ``lago_default``; in Lago, the plans ``starter`` and ``business`` with a metric
 ``gigabytes`` that sums up the property ``gigabytes``.
