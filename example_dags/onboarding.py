@@ -3,8 +3,8 @@ Bring new customers into Lago: the customer, its subscription, and its usage.
 
 What: a first task stands in for the export of your CRM and returns signed contracts, another one the usage so far.
 Three operators make customers, subscriptions and events of them, each after the one before. Running it again changes
-nothing in Lago: customers that are as they are to be are left alone, subscriptions that exist are kept, events are known
-by their ids.
+nothing in Lago: customers that are as they are to be are left alone, subscriptions that exist are kept, events are
+known by their ids.
 
 Why: usage that is sent before its subscription exists is not billed, and Lago says nothing about it. A subscription for
 a customer that does not exist makes Lago create an empty one. So the order matters, and each step looks before it
