@@ -76,6 +76,25 @@ def invalid(details: Mapping[str, object] | str) -> Refusal:
     return _refusal(422, "Unprocessable Entity", code="validation_errors", error_details=details)
 
 
+def provider_refusal(fault: str, kind: str, code: str | None) -> Refusal:
+    """
+    What Lago answers when a payment provider refuses it.
+
+    :param fault: ``provider_error``, ``third_party_error`` or ``too_many_provider_requests``.
+    :param kind: of provider.
+    :param code: of the account with it.
+    """
+    message = f"The sandbox's {kind} refused."
+    if fault == "too_many_provider_requests":
+        details: dict[str, object] = {"provider_name": kind, "message": message}
+        return _refusal(429, "Too Many Provider Requests", code=fault, error_details=details)
+    if fault == "third_party_error":
+        details = {"third_party": kind, "thirdparty_error": message}
+        return _refusal(422, "Unprocessable Entity", code=fault, error_details=details)
+    details = {"code": "refused", "message": message, "request_id": "req_sandbox", "http_status": 402}
+    return _refusal(422, "Unprocessable Entity", code=fault, provider={"code": code}, error_details=details)
+
+
 def crash() -> Refusal:
     """500: inputs on which Lago raises an unhandled exception."""
     refusal = _refusal(500, "Internal Server Error")

@@ -89,7 +89,7 @@ class SandboxApp:
                 call.path,
                 None if dropped else given.status,
                 call.events,
-                fault.kind if fault else None,
+                fault.kind if fault else call.fault,
                 arrived,
             ),
             call.route,
@@ -106,6 +106,7 @@ class SandboxApp:
         if fault is not None and fault.kind in BEFORE:
             return Answer(500) if fault.kind == "reset" else fault.answer()
         refused, headers = self.limit.take() if call.path.startswith("/api/") else (None, {})
+        call.provider = lambda: self.faults.of_provider(call.method, call.path, call.body)
         given = refused or api.answer(call, self.world, self.keys)
         given.headers.update(headers)
         return given if fault is None else fault.spoil(given)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 import urllib.parse
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from airflow_provider_lago.sandbox.answers import crash, malformed_json, missing_param
+from airflow_provider_lago.sandbox.answers import Refusal, crash, malformed_json, missing_param, provider_refusal
 
 _NESTED = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)$")
 _INTEGER = re.compile(r"\s*[+-]?\d+")
@@ -24,6 +25,8 @@ class Call:
 
     :param ids: the values of the route's dynamic segments, decoded.
     :param events: set by the handlers of events, for the journal.
+    :param provider: what a payment provider refuses when this request makes Lago ask it, if it does.
+    :param fault: set when it did, for the journal.
     """
 
     method: str
@@ -34,11 +37,22 @@ class Call:
     ids: tuple[str, ...] = ()
     route: str = ""
     events: int = 0
+    provider: Callable[[], str | None] = field(default=lambda: None, repr=False)
+    fault: str | None = None
     _params: dict[str, Any] | None = field(default=None, repr=False)
 
     def header(self, name: bytes) -> str:
         """A request header as text, empty if absent."""
         return self.headers.get(name, b"").decode("latin-1")
+
+    def ask_provider(self, kind: str, code: str | None) -> Refusal | None:
+        """
+        Call a payment provider in the middle of the request.
+
+        :return: what Lago answers if the provider refuses, after all that it committed before.
+        """
+        self.fault = self.provider()
+        return None if self.fault is None else provider_refusal(self.fault, kind, code)
 
     @property
     def query(self) -> dict[str, Any]:

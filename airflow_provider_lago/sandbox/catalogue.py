@@ -12,6 +12,7 @@ from airflow_provider_lago.sandbox.expressions import (
     evaluate,
     parse,
 )
+from airflow_provider_lago.sandbox.releases import EVENTS_STORE_SHOWN
 from airflow_provider_lago.sandbox.resources import listed, must_be_new, must_find
 from airflow_provider_lago.sandbox.store import Doc
 from airflow_provider_lago.sandbox.times import iso
@@ -63,7 +64,7 @@ def _organization(world: World, kept: Doc) -> Doc:
         "tax_identification_number": None,
         "finalize_zero_amount_invoice": True,
         "billing_configuration": {"invoice_footer": None, "invoice_grace_period": 0, "document_locale": "en"},
-        "events_store": world.store.flavour,
+        **({"events_store": world.store.flavour} if world.release >= EVENTS_STORE_SHOWN else {}),
         **kept["fields"],
     }
 

@@ -58,12 +58,12 @@ class Documents:
 
     def __init__(self, db: sqlite3.Connection, lock: threading.RLock) -> None:
         self._db = db
-        self._lock = lock
+        self.lock = lock
 
     def add(self, kind: str, key: str, doc: Doc) -> Doc:
         """Store a new document under a key; several may share one (subscriptions do). Sets ``lago_id``."""
         doc = {"lago_id": str(uuid.uuid4()), **doc}
-        with self._lock:
+        with self.lock:
             self._db.execute(
                 "INSERT INTO documents (kind, lago_id, key, owner, status, rank, due, body) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -78,7 +78,7 @@ class Documents:
         :param key: its new key, if that changed too.
         """
         body = msgspec.json.encode(doc)
-        with self._lock:
+        with self.lock:
             self._db.execute(
                 "UPDATE documents SET key = ifnull(?, key), owner = ?, status = ?, rank = ?, due = ?, body = ?, "
                 "revision = revision + 1 WHERE lago_id = ? AND body <> ?",
@@ -87,7 +87,7 @@ class Documents:
 
     def remove(self, doc: Doc) -> None:
         """Hide a document; its key is free again."""
-        with self._lock:
+        with self.lock:
             self._db.execute("UPDATE documents SET deleted = 1 WHERE lago_id = ?", (doc["lago_id"],))
 
     def find(self, kind: str, key: str) -> Doc | None:
@@ -97,6 +97,10 @@ class Documents:
     def get(self, kind: str, lago_id: str) -> Doc | None:
         """The document with this id, hidden ones too."""
         return self._one("lago_id = ? AND kind = ?", (lago_id, kind))
+
+    def present(self, kind: str, lago_id: str) -> Doc | None:
+        """The document with this id, unless it is hidden."""
+        return self._one("lago_id = ? AND kind = ? AND deleted = 0", (lago_id, kind))
 
     def newest(self, kind: str) -> Doc | None:
         """The document of a kind that was added last, hidden ones too."""
@@ -132,7 +136,7 @@ class Documents:
     ) -> int:
         """How many documents of a kind there are."""
         where, values = _where(kind, statuses, key, owner)
-        with self._lock:
+        with self.lock:
             found = self._db.execute(f"SELECT count(*) FROM documents WHERE {where}", values).fetchone()
         return int(found[0])
 
@@ -142,7 +146,7 @@ class Documents:
 
     def kept(self) -> Iterator[Kept]:
         """Every document ever stored, in an order that does not change."""
-        with self._lock:
+        with self.lock:
             rows = self._db.execute(
                 "SELECT kind, key, deleted, revision, body FROM documents ORDER BY kind, key, seq"
             ).fetchall()
@@ -154,7 +158,7 @@ class Documents:
         return found[0] if found else None
 
     def _many(self, where: str, values: Sequence[object]) -> list[Doc]:
-        with self._lock:
+        with self.lock:
             rows = self._db.execute(f"SELECT body FROM documents WHERE {where}", values).fetchall()
         return [msgspec.json.decode(body) for (body,) in rows]
 

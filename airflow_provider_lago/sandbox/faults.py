@@ -12,7 +12,9 @@ from airflow_provider_lago.sandbox.answers import HTML, Answer
 
 BEFORE = frozenset({"reset", "rate_limit", "error", "answer", "redirect", "poison"})
 AFTER = frozenset({"lost_response", "error_after_commit", "cut_body", "broken_json", "empty"})
-KINDS = BEFORE | AFTER | {"slow"}
+# Only for requests on which Lago asks a payment provider, at that moment and after its own commit.
+PROVIDER = frozenset({"provider_error", "third_party_error", "too_many_provider_requests"})
+KINDS = BEFORE | AFTER | PROVIDER | {"slow"}
 
 _DEFAULT_STATUS = {"error": 500, "error_after_commit": 502, "redirect": 307, "poison": 400, "answer": 200}
 
@@ -26,7 +28,9 @@ class Fault:
         (429), ``error`` (5xx), ``answer`` (any status and body), ``redirect``, ``poison`` (refusal of bodies
         that contain a text). After Lago stored it: ``lost_response`` (connection closed without an answer),
         ``error_after_commit`` (5xx), ``cut_body`` (connection closed in mid-body), ``broken_json`` (a whole
-        answer with half of the JSON), ``empty`` (200 without a body). ``slow`` delays and lets go on.
+        answer with half of the JSON), ``empty`` (200 without a body). ``slow`` delays and lets go on. When
+        Lago asks a payment provider: ``provider_error``, ``third_party_error`` (422) and
+        ``too_many_provider_requests`` (429), each with the customer committed.
     :param method: only this HTTP method.
     :param path: only paths that begin so, with or without ``/api/v1``.
     :param exact: the path must be equal instead.
@@ -161,8 +165,13 @@ class Faults:
         """Seconds to wait, and the first fault that strikes."""
         seconds = 0.0
         for rule in tuple(self.rules):
-            if rule.strikes(method, path, body):
+            if rule.kind not in PROVIDER and rule.strikes(method, path, body):
                 if rule.kind != "slow":
                     return seconds, rule
                 seconds += rule.seconds
         return seconds, None
+
+    def of_provider(self, method: str, path: str, body: bytes) -> str | None:
+        """The kind of the first fault that strikes when this request makes Lago ask a payment provider."""
+        rules = (rule for rule in tuple(self.rules) if rule.kind in PROVIDER)
+        return next((rule.kind for rule in rules if rule.strikes(method, path, body)), None)

@@ -25,7 +25,7 @@ def must_find(world: World, kind: str, code: str) -> Doc:
 
 def must_get(world: World, kind: str, lago_id: str) -> Doc:
     """The document with an id of Lago's, or 404."""
-    doc = world.store.get(kind, lago_id)
+    doc = world.store.present(kind, lago_id)
     if doc is None:
         raise not_found(kind)
     return doc

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from airflow_provider_lago.sandbox.expressions import Node, parse
+from airflow_provider_lago.sandbox.releases import NEWEST, Release
 from airflow_provider_lago.sandbox.store import Store
 from airflow_provider_lago.sandbox.times import Clock, instant
 
@@ -21,11 +22,15 @@ class World:
     :param store: where everything is kept.
     :param clock: the time in seconds; tests may pass their own.
     :param max_batch: the longest batch of events that is taken.
+    :param premium: whether Lago has a premium licence.
+    :param release: the release of Lago that is imitated.
     """
 
     store: Store
     clock: Clock
     max_batch: int = 100
+    premium: bool = False
+    release: Release = NEWEST
     organization_id: str = ORGANIZATION_ID
     organization_name: str = "Acme"
     duplicates_refused: int = 0
