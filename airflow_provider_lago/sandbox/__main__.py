@@ -32,6 +32,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rate-window", type=float, default=1.0, metavar="SECONDS", help="default: %(default)s")
     parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="added to every answer")
     parser.add_argument("--max-batch", type=int, default=100, metavar="N", help="default: %(default)s")
+    parser.add_argument("--premium", action="store_true", help="as with a premium licence")
+    parser.add_argument("--release", metavar="X.Y.Z", help="behave as an older release of Lago")
     parser.add_argument("--ssl-certfile", metavar="FILE", help="serve HTTPS")
     parser.add_argument("--ssl-keyfile", metavar="FILE")
     arguments = parser.parse_args(argv)
@@ -74,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             rate_window=arguments.rate_window,
             latency=arguments.latency,
             max_batch=arguments.max_batch,
+            premium=arguments.premium,
+            release=arguments.release,
             ssl_certfile=arguments.ssl_certfile,
             ssl_keyfile=arguments.ssl_keyfile,
         )

@@ -9,6 +9,7 @@ import uuid
 from airflow_provider_lago.sandbox.access import Keys
 from airflow_provider_lago.sandbox.answers import HTML, Answer, Refusal, crash, not_found
 from airflow_provider_lago.sandbox.call import Call
+from airflow_provider_lago.sandbox.lifecycle import run_due
 from airflow_provider_lago.sandbox.routes import Route, find
 from airflow_provider_lago.sandbox.world import World
 
@@ -22,7 +23,7 @@ def answer(call: Call, world: World, keys: Keys) -> Answer:
     if call.path == "/":
         return Answer(404, content_type=HTML)
     try:
-        found = find(call.method, call.path)
+        found = find(call.method, call.path, world.release)
         if found is None:
             # Rendered before authentication: this code means a wrong address, never a missing object.
             raise not_found("resource")
@@ -47,7 +48,10 @@ def _handled(call: Call, route: Route, world: World, keys: Keys) -> Answer:
         except Refusal:
             _ = call.params  # Lago finds malformed JSON before it looks at the key.
             raise
-    return route.handler(call, world)
+    # One request at a time: tests call from their own thread while the server answers in another.
+    with world.store.lock:
+        run_due(world)
+        return route.handler(call, world)
 
 
 def _preflight(call: Call) -> Answer:

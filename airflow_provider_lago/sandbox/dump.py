@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from airflow_provider_lago.sandbox.lifecycle import run_due
 from airflow_provider_lago.sandbox.store import Store
 from airflow_provider_lago.sandbox.world import World
 
@@ -35,5 +36,6 @@ def lines(store: Store) -> Iterator[bytes]:
 
 def dump(world: World) -> bytes:
     """All lines of one moment."""
+    run_due(world)
     with world.store.transaction():
         return b"".join(line + b"\n" for line in lines(world.store))

@@ -9,16 +9,20 @@ from typing import NamedTuple
 
 from airflow_provider_lago.sandbox import (
     catalogue,
+    customer_list,
     customers,
     event_reads,
     events,
     plans,
+    subscription_changes,
     subscription_views,
     subscriptions,
+    taxes,
     usage,
 )
 from airflow_provider_lago.sandbox.answers import Answer, ok
 from airflow_provider_lago.sandbox.call import Call
+from airflow_provider_lago.sandbox.releases import DOTS_IN_SUBSCRIPTION_PATHS, NEWEST, Release
 from airflow_provider_lago.sandbox.world import World
 
 Handler = Callable[[Call, World], Answer]
@@ -51,17 +55,17 @@ _TABLE: tuple[tuple[str, str, str | None, Handler], ...] = (
     ("GET", "/api/v1/events/*id", "event", event_reads.show_event),
     ("GET", "/api/v1/events_enriched", "event", event_reads.events_enriched),
     ("POST", "/api/v1/customers", "customer", customers.upsert_customer),
-    ("GET", "/api/v1/customers", "customer", customers.list_customers),
+    ("GET", "/api/v1/customers", "customer", customer_list.list_customers),
     ("GET", "/api/v1/customers/:id", "customer", customers.show_customer),
     ("DELETE", "/api/v1/customers/:id", "customer", customers.delete_customer),
     ("GET", "/api/v1/customers/:id/current_usage", "customer_usage", usage.current_usage),
     ("GET", "/api/v1/customers/:id/subscriptions", "subscription", subscription_views.list_of_customer),
     ("POST", "/api/v1/subscriptions", "subscription", subscriptions.create_subscription),
     ("GET", "/api/v1/subscriptions", "subscription", subscription_views.list_subscriptions),
-    ("GET", "/api/v1/subscriptions/*id", "subscription", subscriptions.show_subscription),
-    ("PUT", "/api/v1/subscriptions/*id", "subscription", subscriptions.update_subscription),
-    ("PATCH", "/api/v1/subscriptions/*id", "subscription", subscriptions.update_subscription),
-    ("DELETE", "/api/v1/subscriptions/*id", "subscription", subscriptions.delete_subscription),
+    ("GET", "/api/v1/subscriptions/*id", "subscription", subscription_changes.show_subscription),
+    ("PUT", "/api/v1/subscriptions/*id", "subscription", subscription_changes.update_subscription),
+    ("PATCH", "/api/v1/subscriptions/*id", "subscription", subscription_changes.update_subscription),
+    ("DELETE", "/api/v1/subscriptions/*id", "subscription", subscription_changes.delete_subscription),
     ("POST", "/api/v1/billable_metrics", "billable_metric", catalogue.create_metric),
     ("GET", "/api/v1/billable_metrics", "billable_metric", catalogue.list_metrics),
     (
@@ -80,6 +84,11 @@ _TABLE: tuple[tuple[str, str, str | None, Handler], ...] = (
     ("PUT", "/api/v1/plans/:id", "plan", plans.update_plan),
     ("PATCH", "/api/v1/plans/:id", "plan", plans.update_plan),
     ("DELETE", "/api/v1/plans/:id", "plan", plans.delete_plan),
+    ("POST", "/api/v1/taxes", "tax", taxes.create_tax),
+    ("GET", "/api/v1/taxes", "tax", taxes.list_taxes),
+    ("GET", "/api/v1/taxes/:id", "tax", taxes.show_tax),
+    ("PUT", "/api/v1/taxes/:id", "tax", taxes.update_tax),
+    ("DELETE", "/api/v1/taxes/:id", "tax", taxes.delete_tax),
     ("GET", "/api/v1/organizations", "organization", catalogue.show_organization),
     ("PUT", "/api/v1/organizations", "organization", catalogue.update_organization),
     ("PATCH", "/api/v1/organizations", "organization", catalogue.update_organization),
@@ -91,21 +100,39 @@ def _pattern(path: str) -> re.Pattern[str]:
     return re.compile(parts if path.endswith("*id") else parts + r"(?:\.[^/.]+)?")
 
 
+_Dynamic = dict[tuple[str, str], list[tuple[re.Pattern[str], Route]]]
+
+
+def _dynamic(*, old: bool) -> _Dynamic:
+    """The routes by method and first word of the path; in old ones no id of a subscription has a dot."""
+    found: _Dynamic = {}
+    for method, path, resource, handler in _TABLE:
+        shape = path.replace("subscriptions/*id", "subscriptions/:id") if old else path
+        found.setdefault((method, _word(path)), []).append((_pattern(shape), Route(path, resource, handler)))
+    return found
+
+
+def _word(path: str) -> str:
+    return path.removeprefix("/api/v1").split("/")[1].partition(".")[0]
+
+
 _FIXED = {(method, path): Route(path, resource, handler) for method, path, resource, handler in _TABLE}
-_DYNAMIC = [(method, _pattern(path), Route(path, resource, handler)) for method, path, resource, handler in _TABLE]
+_NEW, _OLD = _dynamic(old=False), _dynamic(old=True)
 
 
-def find(method: str, raw_path: str) -> tuple[Route, tuple[str, ...]] | None:
+def find(method: str, raw_path: str, release: Release = NEWEST) -> tuple[Route, tuple[str, ...]] | None:
     """
     The route of a request and its decoded path parameters.
 
     :param raw_path: the path as sent, percent-encoded: an encoded slash or dot does not separate anything.
+    :param release: of Lago, since they do not all take dots.
     """
     method = "GET" if method == "HEAD" else method
     if fixed := _FIXED.get((method, raw_path)):
         return fixed, ()
     path = "/" + "/".join(part for part in raw_path.split("/") if part)
-    for wanted, pattern, route in _DYNAMIC:
-        if wanted == method and (match := pattern.fullmatch(path)):
+    routes = _NEW if release >= DOTS_IN_SUBSCRIPTION_PATHS else _OLD
+    for pattern, route in routes.get((method, _word(path)), ()):
+        if match := pattern.fullmatch(path):
             return route, tuple(urllib.parse.unquote(part) for part in match.groups())
     return None

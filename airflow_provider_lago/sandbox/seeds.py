@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.parse
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +11,13 @@ import msgspec
 from airflow_provider_lago.sandbox import api
 from airflow_provider_lago.sandbox.app import SandboxApp
 from airflow_provider_lago.sandbox.call import Call
+from airflow_provider_lago.sandbox.integrations import add_integration
+from airflow_provider_lago.sandbox.lifecycle import hold_back, pay
+from airflow_provider_lago.sandbox.payment_providers import add_provider
+from airflow_provider_lago.sandbox.resources import must_get
+from airflow_provider_lago.sandbox.store import Doc
+from airflow_provider_lago.sandbox.subscription_views import STATUSES
+from airflow_provider_lago.sandbox.times import SECOND, iso
 
 
 class Seeds:
@@ -76,14 +84,62 @@ class Seeds:
         found: dict[str, Any] = self.post("/customers", {"customer": customer})["customer"]
         return found
 
-    def add_subscription(
-        self, external_id: str, external_customer_id: str, plan_code: str, **more: Any
-    ) -> dict[str, Any]:
-        """Subscribe a customer to a plan."""
-        ids = {
-            "external_id": external_id,
-            "external_customer_id": external_customer_id,
-            "plan_code": plan_code,
-        }
-        found: dict[str, Any] = self.post("/subscriptions", {"subscription": {**ids, **more}})["subscription"]
+    def add_tax(self, code: str, rate: float = 20.0, **more: Any) -> dict[str, Any]:
+        """Create a tax."""
+        found: dict[str, Any] = self.post("/taxes", {"tax": {"name": code, "code": code, "rate": rate, **more}})["tax"]
         return found
+
+    def add_payment_provider(self, kind: str, code: str) -> None:
+        """
+        Have an account with a payment provider, which customers may then be linked to.
+
+        :param kind: ``stripe``, ``gocardless``, ``cashfree``, ``adyen``, ``flutterwave`` or ``moneyhash``.
+        """
+        with self.app.world.store.lock:
+            add_provider(kind, code, self.app.world)
+
+    def add_integration(self, kind: str, code: str) -> None:
+        """Be connected to another system (``netsuite``, ``xero`` ...), which customers may then be linked to."""
+        with self.app.world.store.lock:
+            add_integration(kind, code, self.app.world)
+
+    def add_subscription(
+        self, external_id: str, external_customer_id: str, plan_code: str, *, status: str = "", **more: Any
+    ) -> dict[str, Any]:
+        """
+        Subscribe a customer to a plan.
+
+        :param status: bring it to this status: ``pending`` (it starts in 30 days if ``subscription_at`` does not
+            say), ``incomplete`` (waiting for its first payment), ``terminated`` or ``canceled``.
+        """
+        if status not in ("", *STATUSES):
+            raise ValueError(f"{status!r} is no status; there are {', '.join(STATUSES)}.")
+        ids = {"external_id": external_id, "external_customer_id": external_customer_id, "plan_code": plan_code}
+        if status in ("pending", "canceled"):
+            more.setdefault("subscription_at", iso(self.app.world.now() + 30 * 86_400 * SECOND))
+        found: dict[str, Any] = self.post("/subscriptions", {"subscription": {**ids, **more}})["subscription"]
+        path = f"/subscriptions/{urllib.parse.quote(external_id, safe='')}"
+        if status == "incomplete":
+            with self.app.world.store.lock:
+                hold_back(self._subscription(found["lago_id"]), self.app.world)
+        elif status in ("terminated", "canceled"):
+            self.call("DELETE", path, query="status=pending" if status == "canceled" else "")
+        if status in ("incomplete", "terminated", "canceled"):
+            found = self.call("GET", path, query=f"status={status}")["subscription"]
+        return found
+
+    def pay_subscription(self, external_id: str) -> dict[str, Any]:
+        """
+        Let the first payment of an incomplete subscription succeed: it becomes active.
+
+        :raises ValueError: if there is none.
+        """
+        path = f"/subscriptions/{urllib.parse.quote(external_id, safe='')}"
+        waiting = self.call("GET", path, query="status=incomplete")["subscription"]
+        with self.app.world.store.lock:
+            pay(self._subscription(waiting["lago_id"]), self.app.world)
+        found: dict[str, Any] = self.call("GET", path)["subscription"]
+        return found
+
+    def _subscription(self, lago_id: str) -> Doc:
+        return must_get(self.app.world, "subscription", lago_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,14 +14,18 @@ import msgspec
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from airflow_provider_lago.sandbox import customers
 from airflow_provider_lago.sandbox.access import DEFAULT_KEY, Keys, Permissions, RateLimit
 from airflow_provider_lago.sandbox.app import TRANSPORT, SandboxApp
 from airflow_provider_lago.sandbox.control import desk, event_dict, state
 from airflow_provider_lago.sandbox.dump import dump
 from airflow_provider_lago.sandbox.faults import Fault
 from airflow_provider_lago.sandbox.journal import KEPT_REQUESTS, SeenRequest
+from airflow_provider_lago.sandbox.lifecycle import run_due
+from airflow_provider_lago.sandbox.releases import parse_release
 from airflow_provider_lago.sandbox.seeds import Seeds
-from airflow_provider_lago.sandbox.store import Store
+from airflow_provider_lago.sandbox.store import Doc, Store
+from airflow_provider_lago.sandbox.subscription_views import GET, serialized
 from airflow_provider_lago.sandbox.times import Clock
 from airflow_provider_lago.sandbox.world import ORGANIZATION_ID, World
 
@@ -69,6 +73,8 @@ class Sandbox(Seeds):
     :param rate_window: seconds.
     :param latency: seconds added to every answer of the API.
     :param max_batch: the longest batch of events that is taken.
+    :param premium: as with a premium licence: overrides of plans, customers' timezones and grace periods.
+    :param release: behave as an older release of Lago, such as ``1.48.0``, where clients can tell.
     :param keep_requests: how many requests ``requests`` remembers.
     :param clock: what time it is, in seconds since the epoch.
     :param organization_id: ``lago_id`` of the organization.
@@ -88,6 +94,8 @@ class Sandbox(Seeds):
         rate_window: float = 1.0,
         latency: float = 0.0,
         max_batch: int = 100,
+        premium: bool = False,
+        release: str | None = None,
         keep_requests: int = KEPT_REQUESTS,
         clock: Clock = time.time,
         organization_id: str = ORGANIZATION_ID,
@@ -107,6 +115,8 @@ class Sandbox(Seeds):
             Store(":memory:" if db is None else str(db), store),
             clock,
             max_batch=max_batch,
+            premium=premium,
+            release=parse_release(release),
             organization_id=organization_id,
         )
         self.app = SandboxApp(world, Keys(keys), RateLimit(rate_limit, rate_window), latency, keep_requests)
@@ -209,6 +219,20 @@ class Sandbox(Seeds):
     def events(self) -> list[dict[str, Any]]:
         """All stored events, in the order of their arrival."""
         return [event_dict(row) for row in self.app.world.store.events()]
+
+    def customers(self) -> list[dict[str, Any]]:
+        """All customers that are not deleted, oldest first, as the API shows them."""
+        return self._held("customer", customers.shown)
+
+    def subscriptions(self) -> list[dict[str, Any]]:
+        """All subscriptions in whatever status, oldest first, as the API shows them."""
+        return self._held("subscription", lambda doc, world: serialized(doc, world, GET))
+
+    def _held(self, kind: str, shown: Callable[[Doc, World], Doc]) -> list[dict[str, Any]]:
+        world = self.app.world
+        with world.store.lock:
+            run_due(world)
+            return [shown(doc, world) for doc in world.store.all(kind)]
 
     def count(self) -> int:
         """How many events are stored."""

@@ -88,7 +88,7 @@ class Store(Documents):
 
     def close(self) -> None:
         """Close the database."""
-        with self._lock:
+        with self.lock:
             self._db.close()
 
     def reset(self) -> None:
@@ -103,7 +103,7 @@ class Store(Documents):
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, for writes of several documents; an exception rolls back."""
-        with self._lock:
+        with self.lock:
             if self._db.in_transaction:
                 yield
                 return
@@ -124,7 +124,7 @@ class Store(Documents):
 
     def add_events(self, rows: Sequence[tuple[Any, ...]]) -> bool:
         """Store all rows, or none if one of them is there already; False then."""
-        with self._lock:
+        with self.lock:
             self._db.execute("BEGIN")
             try:
                 changed = self._db.executemany(
@@ -145,7 +145,7 @@ class Store(Documents):
 
     def has_event(self, transaction_id: str, external_subscription_id: str | None) -> bool:
         """Tell whether Lago's unique index would refuse this identity."""
-        with self._lock:
+        with self.lock:
             found = self._db.execute(
                 "SELECT 1 FROM events WHERE transaction_id = ? AND external_subscription_id = ? LIMIT 1",
                 (transaction_id, external_subscription_id),
@@ -157,7 +157,7 @@ class Store(Documents):
     ) -> list[EventRow]:
         """Stored events; ``where`` and ``order`` are SQL written by this package, ``values`` the data."""
         clause = f" WHERE {' AND '.join(where)}" if where else ""
-        with self._lock:
+        with self.lock:
             rows = self._db.execute(
                 f"SELECT {_COLUMNS} FROM events{clause} ORDER BY {order} {limit}", tuple(values)
             ).fetchall()
@@ -167,7 +167,7 @@ class Store(Documents):
         """How many events match."""
         if not where:
             return self._events
-        with self._lock:
+        with self.lock:
             found = self._db.execute(
                 f"SELECT count(*) FROM events WHERE {' AND '.join(where)}", tuple(values)
             ).fetchone()
@@ -175,10 +175,10 @@ class Store(Documents):
 
     def index_usage(self) -> None:
         """Prepare for usage queries: only on the first one, since the index slows every insert down."""
-        with self._lock:
+        with self.lock:
             self._db.execute("CREATE INDEX IF NOT EXISTS events_by_usage ON events (external_subscription_id, code)")
 
     def tallies(self, limit: int) -> tuple[list[tuple[str | None, int]], list[tuple[str | None, int]]]:
         """The codes and the subscriptions with the most events."""
-        with self._lock:
+        with self.lock:
             return self._by_code.most_common(limit), self._by_subscription.most_common(limit)

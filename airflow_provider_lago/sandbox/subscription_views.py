@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
-from airflow_provider_lago.sandbox import customers
-from airflow_provider_lago.sandbox.answers import Answer, ok
+from airflow_provider_lago.sandbox.answers import Answer, not_found, ok
 from airflow_provider_lago.sandbox.call import Call, texts
+from airflow_provider_lago.sandbox.customer_list import external_id_filter
+from airflow_provider_lago.sandbox.lifecycle import current_period
 from airflow_provider_lago.sandbox.pages import cut, meta
-from airflow_provider_lago.sandbox.periods import period
+from airflow_provider_lago.sandbox.plan_overrides import plan_of
+from airflow_provider_lago.sandbox.resources import must_find
 from airflow_provider_lago.sandbox.store import Doc
 from airflow_provider_lago.sandbox.times import day_of, iso, iso_ms, maybe_iso
 from airflow_provider_lago.sandbox.world import World
@@ -17,28 +20,19 @@ STATUSES = ("pending", "active", "terminated", "canceled", "incomplete")
 
 GET = frozenset[str]()
 PUT = frozenset({"entitlements"})
+_NEIGHBOURS = ("previous_id", "next_id")
+_BY_PLAN = ("plan_code", "currency", "overridden")
 _NOT_IN_PLAN = ("fixed_charges", "entitlements")
 _DELETE = frozenset({"entitlements", "applicable_usage_thresholds"})
 _LIST = frozenset({"plan", "entitlements", "applicable_usage_thresholds", "applied_invoice_custom_sections"})
 
 
-def current_period(doc: Doc, plan: Doc, world: World) -> tuple[int, int] | None:
-    """First and last instant of the running billing period; None before the start."""
-    if doc["started_at"] is None:
-        return None
-    ended = doc["terminated_at"]
-    first, last = period(
-        plan["interval"], doc["billing_time"], doc["subscription_at"], world.now() if ended is None else ended
-    )
-    return max(first, doc["started_at"]), last if ended is None else ended
-
-
 def serialized(doc: Doc, world: World, without: frozenset[str]) -> Doc:
     """One subscription; ``without`` are the keys this call does not show."""
-    plan = world.store.get("plan", doc["plan_id"]) or {}
-    bounds = current_period(doc, plan, world)
-    previous, following = (_plan_of(doc[name], world) for name in ("previous_id", "next_id"))
-    downgrade = following is not None and doc["status"] == "active" and bounds is not None
+    plan = plan_of(doc, world)
+    bounds = current_period(doc, plan, world.now())
+    previous, following = (world.store.get("subscription", doc[name] or "") for name in _NEIGHBOURS)
+    downgrade = following is not None and following["status"] == "pending" and doc["status"] == "active"
     shown = {
         "lago_id": doc["lago_id"],
         "external_id": doc["external_id"],
@@ -57,8 +51,8 @@ def serialized(doc: Doc, world: World, without: frozenset[str]) -> Doc:
         "terminated_at": maybe_iso(doc["terminated_at"]),
         "canceled_at": maybe_iso(doc["canceled_at"]),
         "created_at": iso(doc["created_at"]),
-        "previous_plan_code": previous and previous["code"],
-        "next_plan_code": following and following["code"],
+        "previous_plan_code": previous and plan_of(previous, world)["code"],
+        "next_plan_code": following and plan_of(following, world)["code"],
         "downgrade_plan_date": str(day_of(bounds[1]) + timedelta(days=1)) if downgrade and bounds else None,
         "current_billing_period_started_at": maybe_iso(bounds and bounds[0]),
         "current_billing_period_ending_at": maybe_iso(bounds and bounds[1]),
@@ -68,13 +62,13 @@ def serialized(doc: Doc, world: World, without: frozenset[str]) -> Doc:
         "consolidate_invoice": doc["consolidate_invoice"],
         "purchase_order_number": doc["purchase_order_number"],
         "cancellation_reason": None,
-        "activated_at": maybe_iso(doc["started_at"]),
+        "activated_at": maybe_iso(doc["activated_at"]),
         "entitlements": [],
-        "payment_method": {"payment_method_id": None, "payment_method_type": "provider"},
+        "payment_method": {"payment_method_id": None, "payment_method_type": doc["payment_method_type"]},
         "plan": {key: value for key, value in plan.items() if key not in _NOT_IN_PLAN},
         "applicable_usage_thresholds": [],
         "applied_invoice_custom_sections": [],
-        "activation_rules": [],
+        "activation_rules": [_rule(rule) for rule in doc["activation_rules"]],
     }
     return {key: value for key, value in shown.items() if key not in without}
 
@@ -84,40 +78,59 @@ def deleted(doc: Doc, world: World) -> Doc:
     return serialized(doc, world, _DELETE)
 
 
-def _plan_of(subscription_id: str | None, world: World) -> Doc | None:
-    doc = world.store.get("subscription", subscription_id) if subscription_id else None
-    return world.store.get("plan", doc["plan_id"]) if doc else None
+def _rule(rule: Doc) -> Doc:
+    times = ("created_at", "expires_at")
+    return {**rule, **{name: maybe_iso(rule[name]) for name in times}, "updated_at": iso(rule["created_at"])}
 
 
 def list_subscriptions(call: Call, world: World) -> Answer:
     """``GET /subscriptions``: latest start first, pending ones before all."""
     query = call.query
-    external_id = query.get("external_id")
-    docs = world.store.all("subscription", key=external_id if isinstance(external_id, str) and external_id else None)
-    if isinstance(query.get("external_customer_id"), str):
-        docs = [doc for doc in docs if doc["external_customer_id"] == query["external_customer_id"]]
-    return _listed(call, world, docs)
+    owner, wanted = None, query.get("external_customer_id")
+    if isinstance(wanted, str) and wanted:
+        customer = world.store.find("customer", wanted)
+        # An id that no customer has matches nothing; no customer has an empty one either.
+        owner = customer["lago_id"] if customer else ""
+    return _listed(call, world, key=external_id_filter(query, world), owner=owner)
 
 
 def list_of_customer(call: Call, world: World) -> Answer:
     """``GET /customers/{external_id}/subscriptions``."""
-    customer = customers.must_find(world, call.ids[0])
-    docs = world.store.all("subscription")
-    return _listed(call, world, [doc for doc in docs if doc["lago_customer_id"] == customer["lago_id"]])
+    customer = must_find(world, "customer", call.ids[0])
+    return _listed(call, world, key=None, owner=customer["lago_id"])
 
 
-def _listed(call: Call, world: World, docs: list[Doc]) -> Answer:
+def _listed(call: Call, world: World, *, key: str | None, owner: str | None) -> Answer:
     query = call.query
     asked = texts(query.get("status"))
     # Unknown statuses are dropped, and a filter of nothing but unknown ones filters nothing.
     statuses = [status for status in asked if status in STATUSES] if asked else ["active"]
-    if statuses:
-        docs = [doc for doc in docs if doc["status"] in statuses]
-    plans = {plan["lago_id"]: plan["code"] for plan in world.store.all("plan")}
-    if isinstance(query.get("plan_code"), str):
-        docs = [doc for doc in docs if plans.get(doc["plan_id"]) == query["plan_code"]]
-    docs.sort(key=lambda doc: (doc["started_at"] is None, doc["started_at"] or doc["created_at"]), reverse=True)
+    if any(code != world.slug for code in texts(query.get("billing_entity_codes"))):
+        raise not_found("billing_entity")
     page, size = call.page()
-    numbers = meta(page, size, len(docs))
-    shown = [serialized(doc, world, _LIST) for doc in cut(docs, page, size)]
-    return ok({"subscriptions": shown, "meta": numbers})
+    if any(isinstance(query.get(name), str) for name in _BY_PLAN):
+        found = world.store.page("subscription", statuses=statuses, key=key, owner=owner, by_rank=True)
+        found = [doc for doc in found if _on_plan(plan_of(doc, world), query)]
+        total, docs = len(found), list(cut(found, page, size))
+    else:
+        total = world.store.count("subscription", statuses=statuses, key=key, owner=owner)
+        docs = world.store.page(
+            "subscription",
+            statuses=statuses,
+            key=key,
+            owner=owner,
+            by_rank=True,
+            limit=size,
+            offset=(page - 1) * size,
+        )
+    numbers = meta(page, size, total)
+    return ok({"subscriptions": [serialized(doc, world, _LIST) for doc in docs], "meta": numbers})
+
+
+def _on_plan(plan: Doc, query: dict[str, Any]) -> bool:
+    code, currency, overridden = (query.get(name) for name in _BY_PLAN)
+    return (
+        (not isinstance(code, str) or plan["code"] == code)
+        and (not isinstance(currency, str) or plan["amount_currency"] == currency)
+        and (overridden not in ("true", "false") or (plan["parent_id"] is not None) == (overridden == "true"))
+    )

@@ -1,28 +1,22 @@
-"""Subscriptions: what a POST does depends on what is there under the same ``external_id``."""
+"""``POST /subscriptions``: what it does depends on what is there under the same ``external_id``."""
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from airflow_provider_lago.sandbox import customers
 from airflow_provider_lago.sandbox.answers import Answer, forbidden, invalid, not_found, ok
 from airflow_provider_lago.sandbox.call import Call
-from airflow_provider_lago.sandbox.lifecycle import cancel_next, end
-from airflow_provider_lago.sandbox.periods import yearly_amount
+from airflow_provider_lago.sandbox.lifecycle import cancel_next, end, keep, start
+from airflow_provider_lago.sandbox.plan_overrides import asked, overridden, plan_of, yearly
+from airflow_provider_lago.sandbox.releases import INCOMPLETE_REFUSED
+from airflow_provider_lago.sandbox.resources import MANDATORY, text
 from airflow_provider_lago.sandbox.store import Doc
-from airflow_provider_lago.sandbox.subscription_views import GET, PUT, deleted, serialized
+from airflow_provider_lago.sandbox.subscription_checks import check
+from airflow_provider_lago.sandbox.subscription_views import GET, serialized
 from airflow_provider_lago.sandbox.times import day_of, parse_iso
 from airflow_provider_lago.sandbox.world import World
-
-_BILLING_TIMES = ("calendar", "anniversary")
-_CREDIT_NOTES = ("credit", "refund", "skip", "offset")
-_INVOICES = ("generate", "skip")
-_UPDATABLE = ["ending_at", "progressive_billing_disabled", "consolidate_invoice", "purchase_order_number"]
-
-
-def text(value: object) -> str:
-    """Ids and names are stringified and stripped; numbers are accepted."""
-    return "" if value is None or isinstance(value, (dict, list)) else str(value).strip()
 
 
 def create_subscription(call: Call, world: World) -> Answer:
@@ -33,48 +27,30 @@ def create_subscription(call: Call, world: World) -> Answer:
     plan = world.store.find("plan", text(given.get("plan_code")))
     if plan is None:
         raise not_found("plan")
-    _check(given, world.now())
-    if given.get("plan_overrides"):
+    check(given, world.now())
+    overrides = asked(given)
+    if overrides is not None and not world.premium:
         raise forbidden("feature_unavailable")
     external_customer_id = text(given.get("external_customer_id"))
     if not external_customer_id:
-        raise invalid({"external_customer_id": ["value_is_mandatory"]})
+        raise invalid({"external_customer_id": MANDATORY})
+    if given.get("usage_thresholds") and (overrides or {}).get("usage_thresholds"):
+        both = ("plan_overrides.usage_thresholds", "usage_thresholds")
+        raise invalid({name: ["incompatible_params"] for name in both})
     # The customer is committed before the rest: refusals below leave it behind.
     customer = customers.find_or_create(world, external_customer_id)
-    if customer["currency"] is None:
-        customer["currency"] = plan["amount_currency"]
-        world.store.save(customer)
     with world.store.transaction():
+        customers.set_currency(customer, (overrides or {}).get("amount_currency") or plan["amount_currency"], world)
         doc = _settle(given, customer, plan, world)
     return ok({"subscription": serialized(doc, world, GET)})
-
-
-def _check(given: dict[str, Any], now: int) -> None:
-    errors: dict[str, object] = {}
-    start = now
-    if given.get("subscription_at") is not None:
-        parsed = parse_iso(given["subscription_at"])
-        if parsed is None:
-            errors["subscription_at"] = ["invalid_date"]
-        start = now if parsed is None else parsed
-    if given.get("ending_at") is not None:
-        end_at = parse_iso(given["ending_at"])
-        if end_at is None or day_of(end_at) <= day_of(now) or day_of(end_at) <= day_of(start):
-            errors["ending_at"] = ["invalid_date"]
-    if given.get("billing_time") not in (None, *_BILLING_TIMES):
-        errors["billing_time"] = ["value_is_invalid"]
-    if not text(given.get("external_id")):
-        errors["external_id"] = ["value_is_mandatory"]
-    if len(text(given.get("purchase_order_number"))) > 255:
-        errors["purchase_order_number"] = ["value_is_too_long"]
-    if errors:
-        raise invalid(errors)
 
 
 def _settle(given: dict[str, Any], customer: Doc, plan: Doc, world: World) -> Doc:
     external_id = text(given["external_id"])
     held = world.store.all("subscription", key=external_id)
     own = [doc for doc in held if doc["lago_customer_id"] == customer["lago_id"]]
+    if world.release >= INCOMPLETE_REFUSED and any(doc["status"] == "incomplete" for doc in own):
+        raise invalid({"subscription": ["subscription_incomplete"]})
     active = next((doc for doc in own if doc["status"] == "active"), None)
     waiting = next((doc for doc in own if doc["status"] == "pending" and not doc["previous_id"]), None)
     current = active or waiting
@@ -82,142 +58,110 @@ def _settle(given: dict[str, Any], customer: Doc, plan: Doc, world: World) -> Do
         if any(doc["status"] == "active" for doc in held):
             raise invalid({"external_id": ["value_already_exist"]})
         return _create(given, customer, plan, world)
+    # A plan with overrides is a child with an id of its own: to post the same again is a change of plan, and
+    # so is to post it without them.
     if current["plan_id"] == plan["lago_id"]:
         return current
     if current is waiting:
         waiting["plan_id"] = plan["lago_id"]
         waiting["name"] = text(given.get("name")) or waiting["name"]
-        world.store.save(waiting)
+        keep(waiting, world)
         return waiting
-    now_paid = world.store.get("plan", current["plan_id"])
-    if now_paid is None or _yearly(plan) >= _yearly(now_paid):
+    if yearly(plan, asked(given)) >= yearly(plan_of(current, world)):
         return _upgrade(given, current, customer, plan, world)
-    cancel_next(current, world)
-    follower = _new(given, customer, plan, world, started_at=None, start=current["subscription_at"])
-    follower["previous_id"] = current["lago_id"]
-    follower = world.store.add("subscription", external_id, follower)
-    current["next_id"] = follower["lago_id"]
-    world.store.save(current)
-    return current
+    return _downgrade(given, current, customer, plan, world)
 
 
-def _yearly(plan: Doc) -> int:
-    return yearly_amount(plan["amount_cents"], plan["interval"])
-
-
-def _new(given: dict[str, Any], customer: Doc, plan: Doc, world: World, *, started_at: int | None, start: int) -> Doc:
+def _new(given: dict[str, Any], customer: Doc, plan: Doc, world: World, *, subscription_at: int) -> Doc:
+    """A subscription that is neither stored nor started yet."""
+    method = given.get("payment_method")
     return {
         "external_id": text(given["external_id"]),
         "lago_customer_id": customer["lago_id"],
         "external_customer_id": customer["external_id"],
         "name": text(given.get("name")),
         "plan_id": plan["lago_id"],
-        "status": "pending" if started_at is None else "active",
+        "status": "pending",
         "billing_time": given.get("billing_time") or "calendar",
-        "subscription_at": start,
-        "started_at": started_at,
+        "subscription_at": subscription_at,
+        "started_at": None,
+        "activated_at": None,
         "ending_at": parse_iso(given.get("ending_at")),
         "terminated_at": None,
         "canceled_at": None,
         "created_at": world.now(),
         "previous_id": None,
         "next_id": None,
+        "due_at": None,
         "on_termination_credit_note": None,
         "on_termination_invoice": "generate",
         "progressive_billing_disabled": bool(given.get("progressive_billing_disabled", False)),
         "consolidate_invoice": bool(given.get("consolidate_invoice", True)),
         "purchase_order_number": given.get("purchase_order_number"),
+        "payment_method_type": (method.get("payment_method_type") if isinstance(method, dict) else None) or "provider",
+        "activation_rules": new_rules(given, world.now()),
     }
+
+
+def new_rules(given: dict[str, Any], now: int) -> list[Doc]:
+    """The activation rules of a request, not looked at yet."""
+    return [
+        {
+            "lago_id": str(uuid.uuid4()),
+            "type": rule["type"],
+            "timeout_hours": rule.get("timeout_hours") or 0,
+            "status": "inactive",
+            "expires_at": None,
+            "created_at": now,
+        }
+        for rule in given.get("activation_rules") or []
+    ]
 
 
 def _create(given: dict[str, Any], customer: Doc, plan: Doc, world: World) -> Doc:
     now = world.now()
-    asked = parse_iso(given.get("subscription_at"))
-    start = now if asked is None or day_of(asked) == day_of(now) else asked
-    started_at = None if start > now else start
-    doc = _new(given, customer, plan, world, started_at=started_at, start=now if asked is None else asked)
+    wanted = parse_iso(given.get("subscription_at"))
+    at = now if wanted is None else wanted
+    child = overridden(plan, asked(given), world)
+    doc = world.store.add(
+        "subscription", text(given["external_id"]), _new(given, customer, child, world, subscription_at=at)
+    )
+    if day_of(at) > day_of(now):
+        keep(doc, world)
+    elif day_of(at) < day_of(now):
+        # Rules are for starts to come: a start in the past is active at once.
+        doc["activation_rules"] = []
+        start(doc, at, world)
+    else:
+        start(doc, now, world)
+    return doc
+
+
+def _successor(given: dict[str, Any], current: Doc, customer: Doc, plan: Doc, world: World) -> Doc:
+    """The subscription to another plan: what is not asked for is taken over, but neither name nor billing time."""
+    taken_over = {"consolidate_invoice": current["consolidate_invoice"]}
+    wanted = {**taken_over, **given, "billing_time": current["billing_time"]}
+    child = overridden(plan, asked(given), world)
+    doc = _new(wanted, customer, child, world, subscription_at=current["subscription_at"])
+    if "ending_at" not in given:
+        doc["ending_at"] = current["ending_at"]
+    doc["previous_id"] = current["lago_id"]
     return world.store.add("subscription", doc["external_id"], doc)
 
 
 def _upgrade(given: dict[str, Any], current: Doc, customer: Doc, plan: Doc, world: World) -> Doc:
-    end(current, world)
-    asked = {"billing_time": current["billing_time"], "name": current["name"], **given}
-    doc = _new(asked, customer, plan, world, started_at=world.now(), start=current["subscription_at"])
-    doc["previous_id"] = current["lago_id"]
-    doc = world.store.add("subscription", doc["external_id"], doc)
+    cancel_next(current, world)
+    doc = _successor(given, current, customer, plan, world)
+    start(doc, world.now(), world)
+    if doc["status"] == "active":
+        end(current, world)
     current["next_id"] = doc["lago_id"]
-    world.store.save(current)
+    keep(current, world)
     return doc
 
 
-def _newest(world: World, external_id: str, status: object) -> Doc:
-    wanted = status if isinstance(status, str) and status else "active"
-    for doc in reversed(world.store.all("subscription", key=external_id)):
-        if doc["status"] == wanted:
-            return doc
-    raise not_found("subscription")
-
-
-def show_subscription(call: Call, world: World) -> Answer:
-    """``GET /subscriptions/{external_id}``: the newest of the wanted status, active by default."""
-    doc = _newest(world, call.ids[0], call.query.get("status"))
-    return ok({"subscription": serialized(doc, world, GET)})
-
-
-def update_subscription(call: Call, world: World) -> Answer:
-    """``PUT /subscriptions/{external_id}``: the only one there is, whatever its status, else the active."""
-    given = call.root("subscription")
-    held = world.store.all("subscription", key=call.ids[0])
-    status = call.query.get("status") or call.params.get("status")
-    doc = held[0] if len(held) == 1 else _newest(world, call.ids[0], status)
-    if given.get("plan_overrides"):
-        raise forbidden("feature_unavailable")
-    _check_termination(given)
-    checked = {"external_id": doc["external_id"], **given}
-    _check({key: value for key, value in checked.items() if key != "billing_time"}, world.now())
-    if "name" in given:
-        doc["name"] = given["name"]
-    for name in _UPDATABLE:
-        if name in given:
-            doc[name] = parse_iso(given[name]) if name == "ending_at" else given[name]
-    for name in ("on_termination_credit_note", "on_termination_invoice"):
-        if given.get(name):
-            doc[name] = given[name]
-    if given.get("subscription_at") and doc["status"] == "pending" and not doc["previous_id"]:
-        _move_start(doc, given["subscription_at"], world)
-    world.store.save(doc)
-    return ok({"subscription": serialized(doc, world, PUT)})
-
-
-def _move_start(doc: Doc, asked: str, world: World) -> None:
-    start = parse_iso(asked) or world.now()
-    doc["subscription_at"] = start
-    if start <= world.now():
-        doc.update(status="active", started_at=start)
-
-
-def _check_termination(given: dict[str, Any]) -> None:
-    errors: dict[str, object] = {}
-    for name, allowed in (
-        ("on_termination_credit_note", _CREDIT_NOTES),
-        ("on_termination_invoice", _INVOICES),
-    ):
-        if given.get(name) not in (None, "", *allowed):
-            errors[name] = ["invalid_value"]
-    if errors:
-        raise invalid(errors)
-
-
-def delete_subscription(call: Call, world: World) -> Answer:
-    """``DELETE /subscriptions/{external_id}``: terminates the active one, or cancels with ``status=pending``."""
-    query = call.query
-    with world.store.transaction():
-        status = "pending" if query.get("status") == "pending" else "active"
-        doc = _newest(world, call.ids[0], status)
-        _check_termination(query)
-        plan = world.store.get("plan", doc["plan_id"])
-        if plan is not None and plan["pay_in_advance"] and status == "active":
-            doc["on_termination_credit_note"] = query.get("on_termination_credit_note") or "credit"
-        doc["on_termination_invoice"] = query.get("on_termination_invoice") or doc["on_termination_invoice"]
-        end(doc, world)
-    return ok({"subscription": deleted(doc, world)})
+def _downgrade(given: dict[str, Any], current: Doc, customer: Doc, plan: Doc, world: World) -> Doc:
+    cancel_next(current, world)
+    current["next_id"] = _successor(given, current, customer, plan, world)["lago_id"]
+    keep(current, world)
+    return current

@@ -10,12 +10,13 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_lago.sandbox import customers
 from airflow_provider_lago.sandbox.answers import Answer, invalid, not_allowed, ok
 from airflow_provider_lago.sandbox.call import Call
 from airflow_provider_lago.sandbox.expressions import plain
+from airflow_provider_lago.sandbox.lifecycle import current_period
+from airflow_provider_lago.sandbox.plan_overrides import plan_of
+from airflow_provider_lago.sandbox.resources import must_find
 from airflow_provider_lago.sandbox.store import Doc, EventRow
-from airflow_provider_lago.sandbox.subscription_views import current_period
 from airflow_provider_lago.sandbox.times import day_of, iso
 from airflow_provider_lago.sandbox.world import World
 
@@ -25,7 +26,7 @@ _NUMERIC = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
 
 def current_usage(call: Call, world: World) -> Answer:
     """The usage of one active subscription of a customer, charge by charge."""
-    customer = customers.must_find(world, call.ids[0])
+    customer = must_find(world, "customer", call.ids[0])
     external_id = call.query.get("external_subscription_id")
     if not isinstance(external_id, str) or not external_id:
         raise invalid({"external_subscription_id": ["value_is_mandatory"]})
@@ -36,8 +37,8 @@ def current_usage(call: Call, world: World) -> Answer:
     ]
     if not active:
         raise not_allowed("no_active_subscription")
-    plan = world.store.get("plan", active[-1]["plan_id"]) or {}
-    first, last = current_period(active[-1], plan, world) or (world.now(), world.now())
+    plan = plan_of(active[-1], world)
+    first, last = current_period(active[-1], plan, world.now()) or (world.now(), world.now())
     wanted = call.query.get("billable_metric_code")
     world.store.index_usage()
     charges = [

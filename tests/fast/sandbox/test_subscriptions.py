@@ -161,6 +161,11 @@ def test_lists_show_active_ones_unless_asked(lago, subscribe):
     assert sorted(found("status[]=nope")) == ["off", "on", "soon"]
     assert found("external_id=on&plan_code=big") == []
     assert len(lago.get("/customers/c1/subscriptions").json["subscriptions"]) == 1
+    assert found("external_customer_id=nobody") == []
+    assert found("currency=USD&overridden=false&nope=1") == ["on"]
+    assert found("overridden=true") == []
+    assert found("external_id=off&status[]=terminated") == ["off"]
+    assert lago.get("/subscriptions?billing_entity_codes[]=nope").json["code"] == "billing_entity_not_found"
 
 
 def test_a_deleted_customers_subscriptions_end(lago, subscribe):
