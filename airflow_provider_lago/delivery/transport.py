@@ -56,6 +56,9 @@ class Transport:
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=settings.proxy,
         )
+        # aiohttp sends GET, PUT and DELETE again by itself when a connection breaks, without a word: what must be sent
+        # once would be sent twice, and nobody could tell whose work it was. A test holds this switch to its effect.
+        self._session._retry_connection = False
         return self
 
     async def __aexit__(

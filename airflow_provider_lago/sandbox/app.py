@@ -78,7 +78,7 @@ class SandboxApp:
             self.journal.leave()
 
     async def _serve(self, call: Call, arrived: float, scope: Scope, receive: Receive, send: Send) -> None:
-        seconds, fault = self.faults.pick(call.method, call.path, call.body)
+        seconds, fault = self.faults.pick(call.method, call.path, call.body, call.query_string)
         if seconds + self.latency > 0:
             await asyncio.sleep(seconds + self.latency)
         given = self._answer(call, fault)

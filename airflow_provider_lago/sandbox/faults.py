@@ -39,6 +39,7 @@ class Fault:
     :param times: at most so many times; None for always.
     :param every: only every so-many-th matching request.
     :param first_of_each_body: only the first request of each distinct body, so that a retry passes.
+    :param first_of_each_request: only the first of each distinct request (method, path, query and body): reads too.
     :param probability: only this share of the requests, drawn with ``seed``.
     :param seed: of the draw.
     :param status: of the answer, where the kind leaves it open.
@@ -60,6 +61,7 @@ class Fault:
     times: int | None = None
     every: int | None = None
     first_of_each_body: bool = False
+    first_of_each_request: bool = False
     probability: float | None = None
     seed: int = 0
     status: int | None = None
@@ -84,7 +86,7 @@ class Fault:
             raise ValueError("every= must be at least 1.")
         self._draw = random.Random(self.seed)
 
-    def strikes(self, method: str, path: str, body: bytes) -> bool:
+    def strikes(self, method: str, path: str, body: bytes, query: bytes = b"") -> bool:
         """Tell whether this request meets the fault, and count it."""
         if self.method not in (None, method) or not self._on(path):
             return False
@@ -95,8 +97,9 @@ class Fault:
             return False
         if self.every is not None and (self.matched - self.skip) % self.every:
             return False
-        if self.first_of_each_body:
-            digest = hashlib.blake2b(body, digest_size=16).digest()
+        if self.first_of_each_body or self.first_of_each_request:
+            named = f"{method} {path}?".encode() + query + b"\n" if self.first_of_each_request else b""
+            digest = hashlib.blake2b(named + body, digest_size=16).digest()
             if digest in self._seen:
                 return False
             self._seen.add(digest)
@@ -145,7 +148,17 @@ class Fault:
 
     def summary(self) -> dict[str, Any]:
         """The rule and how often it struck."""
-        shown = ("method", "path", "contains", "times", "every", "first_of_each_body", "probability", "status")
+        shown = (
+            "method",
+            "path",
+            "contains",
+            "times",
+            "every",
+            "first_of_each_body",
+            "first_of_each_request",
+            "probability",
+            "status",
+        )
         given = {name: getattr(self, name) for name in shown if getattr(self, name)}
         return {"kind": self.kind, **given, "matched": self.matched, "fired": self.fired}
 
@@ -161,11 +174,11 @@ class Faults:
     def __init__(self) -> None:
         self.rules: list[Fault] = []
 
-    def pick(self, method: str, path: str, body: bytes) -> tuple[float, Fault | None]:
+    def pick(self, method: str, path: str, body: bytes, query: bytes = b"") -> tuple[float, Fault | None]:
         """Seconds to wait, and the first fault that strikes."""
         seconds = 0.0
         for rule in tuple(self.rules):
-            if rule.kind not in PROVIDER and rule.strikes(method, path, body):
+            if rule.kind not in PROVIDER and rule.strikes(method, path, body, query):
                 if rule.kind != "slow":
                     return seconds, rule
                 seconds += rule.seconds

@@ -54,25 +54,28 @@ def check_first(summaries, lago):
 def check_second(summaries):
     assert counts(summaries["customers"], "accepted", "skipped") == (0, 3)
     assert counts(summaries["subscriptions"], "created", "unchanged") == (0, 3)
-    assert counts(summaries["events"], "accepted", "duplicate") == (0, 72)
+    # Where the first answer was lost, nobody can tell who stored the events.
+    assert sum(counts(summaries["events"], "accepted", "duplicate")) == 72
 
 
 def test_a_rerun_changes_nothing_byte_for_byte(lago, onboard):
     check_first(onboard(), lago)
     before = lago.dump()
-    check_second(onboard())
+    summaries = onboard()
+    check_second(summaries)
+    assert summaries["events"]["duplicate"] == 72
     assert lago.dump() == before
 
 
 def test_a_rerun_changes_nothing_also_when_every_first_answer_is_lost(lago, onboard):
-    rule = lago.fault("lost_response", first_of_each_body=True)
+    rule = lago.fault("lost_response", first_of_each_request=True)
     check_first(onboard(), lago)
-    assert rule.fired >= 2 + 3 + 1
+    assert rule.fired >= (2 + 2) + (3 + 2 + 3) + 1  # look-ups and posts
     before = lago.dump()
     lago.clear_faults()
-    rule = lago.fault("lost_response", first_of_each_body=True)
-    onboard()
-    assert rule.fired >= 3
+    rule = lago.fault("lost_response", first_of_each_request=True)
+    check_second(onboard())
+    assert rule.fired >= 2 + 3 + 1
     assert lago.dump() == before
 
 
