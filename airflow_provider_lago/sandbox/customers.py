@@ -228,7 +228,7 @@ def show_customer(call: Call, world: World) -> Answer:
 
 
 def delete_customer(call: Call, world: World) -> Answer:
-    """``DELETE /customers/{external_id}``: its subscriptions end with it."""
+    """``DELETE /customers/{external_id}``: its subscriptions, wallets and coupons end with it."""
     with world.store.transaction():
         doc = must_find(world, "customer", call.ids[0])
         doc["updated_at"] = iso(world.now())
@@ -236,6 +236,11 @@ def delete_customer(call: Call, world: World) -> Answer:
         world.store.remove(doc)
         for subscription in world.store.all("subscription", owner=doc["lago_id"]):
             end(subscription, world)
+        for kind in ("wallet", "applied_coupon"):
+            for held in world.store.all(kind, owner=doc["lago_id"]):
+                if held["status"] == "active":
+                    held.update(status="terminated", terminated_at=iso(world.now()))
+                    world.store.save(held)
     return ok({"customer": shown(doc, world)})
 
 

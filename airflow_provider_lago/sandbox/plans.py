@@ -115,4 +115,8 @@ def show_plan(call: Call, world: World) -> Answer:
 
 def list_plans(call: Call, world: World) -> Answer:
     """``GET /plans``, newest first; like Lago's, without the fixed charges."""
-    return listed(call, world, "plan", "plans", without=["fixed_charges"])
+    return listed(call, world, "plan", "plans", shown=_in_list)
+
+
+def _in_list(doc: Doc, _world: World) -> Doc:
+    return {key: value for key, value in doc.items() if key != "fixed_charges"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -59,14 +59,19 @@ def text(value: object) -> str:
 
 
 def listed(
-    call: Call, world: World, kind: str, name: str, *, owner: str | None = None, without: Collection[str] = ()
+    call: Call,
+    world: World,
+    kind: str,
+    name: str,
+    *,
+    owner: str | None = None,
+    shown: Callable[[Doc, World], Doc] = lambda doc, _world: doc,
 ) -> Answer:
     """A page of all documents of a kind, or of a customer's, newest first."""
     page, size = call.page()
     numbers = meta(page, size, world.store.count(kind, owner=owner))
     docs = world.store.page(kind, owner=owner, limit=size, offset=(page - 1) * size)
-    shown = [{key: item for key, item in doc.items() if key not in without} for doc in docs] if without else docs
-    return ok({name: shown, "meta": numbers})
+    return ok({name: [shown(doc, world) for doc in docs], "meta": numbers})
 
 
 def listed_docs(call: Call, name: str, docs: list[Doc]) -> Answer:

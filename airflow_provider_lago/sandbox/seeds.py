@@ -89,6 +89,26 @@ class Seeds:
         found: dict[str, Any] = self.post("/taxes", {"tax": {"name": code, "code": code, "rate": rate, **more}})["tax"]
         return found
 
+    def add_add_on(self, code: str, *, amount_cents: int = 100, **more: Any) -> dict[str, Any]:
+        """Create an add-on, in USD unless told otherwise."""
+        money = {"amount_cents": amount_cents, "amount_currency": "USD"}
+        body = {"add_on": {"name": code, "code": code, **money, **more}}
+        found: dict[str, Any] = self.post("/add_ons", body)["add_on"]
+        return found
+
+    def add_coupon(self, code: str, *, amount_cents: int = 100, **more: Any) -> dict[str, Any]:
+        """Create a coupon of a fixed amount for one use, in USD unless told otherwise."""
+        money = {"coupon_type": "fixed_amount", "amount_cents": amount_cents, "amount_currency": "USD"}
+        body = {"coupon": {"name": code, "code": code, **money, "frequency": "once", **more}}
+        found: dict[str, Any] = self.post("/coupons", body)["coupon"]
+        return found
+
+    def add_wallet(self, external_customer_id: str, *, rate_amount: str = "1", **more: Any) -> dict[str, Any]:
+        """Give a customer a wallet, in USD unless told otherwise."""
+        wallet = {"external_customer_id": external_customer_id, "rate_amount": rate_amount, "currency": "USD"}
+        found: dict[str, Any] = self.post("/wallets", {"wallet": {**wallet, **more}})["wallet"]
+        return found
+
     def add_payment_provider(self, kind: str, code: str) -> None:
         """
         Have an account with a payment provider, which customers may then be linked to.

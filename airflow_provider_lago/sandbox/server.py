@@ -14,7 +14,7 @@ import msgspec
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from airflow_provider_lago.sandbox import customers
+from airflow_provider_lago.sandbox import customers, invoices
 from airflow_provider_lago.sandbox.access import DEFAULT_KEY, Keys, Permissions, RateLimit
 from airflow_provider_lago.sandbox.app import TRANSPORT, SandboxApp
 from airflow_provider_lago.sandbox.control import desk, event_dict, state
@@ -228,7 +228,23 @@ class Sandbox(Seeds):
         """All subscriptions in whatever status, oldest first, as the API shows them."""
         return self._held("subscription", lambda doc, world: serialized(doc, world, GET))
 
-    def _held(self, kind: str, shown: Callable[[Doc, World], Doc]) -> list[dict[str, Any]]:
+    def wallets(self) -> list[dict[str, Any]]:
+        """All wallets, terminated ones too, oldest first, as the API shows them."""
+        return self._held("wallet")
+
+    def wallet_transactions(self) -> list[dict[str, Any]]:
+        """All transactions of all wallets, oldest first, as the API shows them."""
+        return self._held("wallet_transaction")
+
+    def applied_coupons(self) -> list[dict[str, Any]]:
+        """All coupons that customers were given, oldest first, as the API shows them."""
+        return self._held("applied_coupon")
+
+    def invoices(self) -> list[dict[str, Any]]:
+        """All invoices, oldest first, as the API shows them."""
+        return self._held("invoice", invoices.shown)
+
+    def _held(self, kind: str, shown: Callable[[Doc, World], Doc] = lambda doc, _: doc) -> list[dict[str, Any]]:
         world = self.app.world
         with world.store.lock:
             run_due(world)
