@@ -29,6 +29,10 @@ class Stopped(RuntimeError):
     """The coroutine was stopped from outside before its end."""
 
 
+class _Interrupted(BaseException):
+    """Ends what the waiting thread is busy with; no Exception, so that the user's code does not take it for its own."""
+
+
 class LoopThread(Generic[T]):
     """
     Runs one coroutine. Use it once.
@@ -42,6 +46,8 @@ class LoopThread(Generic[T]):
         #: could find taken by the thread it interrupts.
         self._wanted: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._stopping = False
+        self._caller = 0
+        self._calling = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._value: T
@@ -58,9 +64,13 @@ class LoopThread(Generic[T]):
         :param every: Seconds between two calls.
         :raises Stopped: if :meth:`stop` ended it.
         """
+        self._caller = threading.get_ident()
         try:
             self._thread.start()
             self._wait(tick, every)
+        except _Interrupted:
+            self._thread.join(_GRACE)
+            raise Stopped("ended from outside") from None
         except BaseException:
             self.stop()
             self._thread.join(_GRACE)
@@ -94,7 +104,7 @@ class LoopThread(Generic[T]):
 
         For the user's code, which may ask Airflow for connections: on Airflow 2.11 only the main thread can.
 
-        :param function: Must not raise.
+        :param function: Must not raise. :meth:`stop` in that thread breaks it off.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[U] = loop.create_future()
@@ -104,7 +114,13 @@ class LoopThread(Generic[T]):
                 future.set_result(value)
 
         def call() -> None:
-            value = function()
+            self._calling = True
+            try:
+                if self._stopping:
+                    raise _Interrupted
+                value = function()
+            finally:
+                self._calling = False
             with contextlib.suppress(RuntimeError):  # the loop is closed: the coroutine was stopped meanwhile
                 loop.call_soon_threadsafe(hand_over, value)
 
@@ -115,12 +131,16 @@ class LoopThread(Generic[T]):
         """
         Ask the coroutine to end; also safe in a signal handler, and when it has not begun or is over.
 
-        It takes no lock: the thread that the signal interrupts may hold it.
+        It takes no lock: the thread that the signal interrupts may hold it. Where it interrupts the user's code it
+        raises, because that may wait for long, and Airflow 3 does nothing but call this before it kills the process.
         """
         self._stopping = True
         if self._loop is not None and self._task is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed already
                 self._loop.call_soon_threadsafe(self._task.cancel)
+        if self._calling and threading.get_ident() == self._caller:
+            self._calling = False
+            raise _Interrupted
 
     def _run(self) -> None:
         try:
