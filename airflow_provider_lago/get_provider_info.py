@@ -39,6 +39,12 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [
             {"integration-name": "Lago", "python-modules": ["airflow_provider_lago.hooks.lago"]},
         ],
+        "task-decorators": [
+            {
+                "name": "lago_ingest_events",
+                "class-name": "airflow_provider_lago.decorators.events.lago_ingest_events_task",
+            }
+        ],
         "connection-types": [
             {
                 "connection-type": "lago",

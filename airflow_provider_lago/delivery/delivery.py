@@ -7,7 +7,7 @@ import gc
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_provider_lago.delivery.courier import Halt
@@ -18,7 +18,7 @@ from airflow_provider_lago.delivery.report import NoReport, Report
 from airflow_provider_lago.delivery.responses import NoResponses, Responses
 from airflow_provider_lago.delivery.tally import Tally
 from airflow_provider_lago.delivery.transport import Transport
-from airflow_provider_lago.sources.rows import SourceError
+from airflow_provider_lago.sources.rows import Row, Source, SourceError
 
 #: Seconds between two lines of progress in the log.
 _PROGRESS_EVERY = 5.0
@@ -64,7 +64,8 @@ class Delivery:
         log: Log | None = None,
         responses: Responses | None = None,
     ) -> None:
-        self.plan = plan
+        self._foreign = _Foreign(plan.source) if plan.source.is_foreign else None
+        self.plan: Plan[Any] = replace(plan, source=self._foreign) if self._foreign else plan
         self.tally = Tally.of_kinds(plan.kinds)
         self._log: Log = log or logging.getLogger(__name__)
         self._ledger = Ledger(self.tally, report or NoReport(), self._log, plan.id_field)
@@ -75,6 +76,8 @@ class Delivery:
     def run(self) -> Result:
         """
         Deliver all records, or as many as can be until nothing more can be delivered.
+
+        Where the source is the user's own code and fails, its error is raised once all that was read is settled.
 
         :raises ValueError: if the shaping is wrong.
         :raises Stopped: if :meth:`stop` ended it.
@@ -114,11 +117,13 @@ class Delivery:
             patience = None
         finally:
             await self._responses.close(patience)
+        if courier.halt is None and self._foreign is not None and self._foreign.fault is not None:
+            raise self._foreign.fault
         return courier.halt or _halt_of(turnstile.fault)
 
     async def _next(self, turnstile: _Turnstile) -> Any:
         """Return the next unit; made in the task's own thread where that runs the user's code."""
-        return await self._loop.in_caller(turnstile.next) if self.plan.source.is_foreign else turnstile.next()
+        return turnstile.next() if self._foreign is None else await self._loop.in_caller(turnstile.next)
 
     def interrupted(self, why: str) -> Result:
         """Return how far it came, for a delivery that was ended from outside."""
@@ -151,6 +156,34 @@ def _halt_of(fault: Exception | None) -> Halt | None:
     if isinstance(fault, OSError):
         return Halt(f"reading or reporting failed: {fault}", final=False)
     raise fault
+
+
+class _Foreign:
+    """
+    A source that is the user's own code. An error of it is its end, so that batches it was to fill go out as they are.
+
+    :param source: The source.
+    """
+
+    is_foreign = True
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.fault: Exception | None = None
+
+    def __str__(self) -> str:
+        return str(self._source)
+
+    def rows(self) -> Iterator[Row]:
+        """Read the source up to its end, or to its error."""
+        try:
+            yield from self._source.rows()
+        except Exception as error:  # noqa: BLE001 - raised again once what was read is settled
+            self.fault = error
+
+    def share_done(self) -> float | None:
+        """How much of the source has been read."""
+        return self._source.share_done()
 
 
 class _Turnstile:
