@@ -78,8 +78,8 @@ class TestWhatAFunctionMayGive:
             (lambda: (row for row in usage(3)), 3),
             (lambda: (usage(2, first) for first in (0, 2)), 4),
             (lambda: map(dict, usage(3)), 3),
-            (lambda: {row["transaction_id"]: row for row in usage(3)}.values(), 3),
-            (lambda: [], 0),
+            (lambda: dict(enumerate(usage(3))).values(), 3),
+            (list, 0),
             (lambda: iter(()), 0),
         ],
         ids=["dict", "list", "tuple", "generator", "pages", "map", "view", "empty list", "empty iterator"],
@@ -306,7 +306,7 @@ class TestRegistration:
             "from airflow.providers.common.compat.sdk import BaseOperator, DecoratedOperator\n"
             "before = set(sys.modules)\n"
             "from airflow_provider_lago.decorators.events import lago_ingest_events_task\n"
-            "lago_ingest_events_task(lambda: [], task_id='t')()\n"
+            "lago_ingest_events_task(list, task_id='t')()\n"
             "heavy = {'aiohttp', 'pandas', 'airflow_provider_lago.hooks.lago'}\n"
             "print(sorted(heavy & (set(sys.modules) - before)))\n"
         )
