@@ -82,6 +82,72 @@ def test_it_can_be_stopped_from_a_signal_handler(alarm, main):
         thread.run(lambda: None, 10)
 
 
+def test_stopping_breaks_off_the_callers_own_code_that_blocks(alarm):
+    """On Airflow 3, on_kill in a signal handler is all that ends a task before it is killed."""
+    seen = []
+
+    def block():
+        try:
+            time.sleep(30)
+        except Exception:
+            seen.append("taken for an error of the code itself")
+        finally:
+            seen.append(threading.current_thread())
+
+    async def main():
+        await thread.in_caller(block)
+
+    for _ in range(5):
+        thread = LoopThread(main)
+        alarm(0.1, lambda *_, now=thread: now.stop())
+        started = time.monotonic()
+        with pytest.raises(Stopped):
+            thread.run(lambda: None, 10)
+        assert time.monotonic() - started < 2
+        assert seen == [threading.main_thread()]
+        seen.clear()
+
+
+def test_stopping_from_another_thread_or_when_the_caller_only_waits_raises_in_nobodys_face(alarm):
+    async def main():
+        assert await thread.in_caller(lambda: time.sleep(0.3)) is None
+        await asyncio.sleep(60)
+
+    for when in (0.1, 0.6):
+        thread = LoopThread(main)
+        stopper = threading.Timer(when, thread.stop)
+        stopper.start()
+        with pytest.raises(Stopped):
+            thread.run(lambda: None, 10)
+        stopper.join()
+
+
+def test_nothing_of_the_callers_code_begins_after_it_was_stopped():
+    begun = []
+
+    async def main():
+        thread._wanted.put(thread.stop)
+        await thread.in_caller(lambda: begun.append(1))
+
+    thread = LoopThread(main)
+    with pytest.raises(Stopped):
+        thread.run(lambda: None, 10)
+    assert begun == []
+
+
+def test_it_can_be_stopped_at_any_moment_of_many_short_calls(alarm):
+    async def main():
+        while True:
+            await thread.in_caller(lambda: sum(range(50)))
+
+    for n in range(100):
+        thread = LoopThread(main)
+        alarm(0.01 + n / 10_000, lambda *_, now=thread: now.stop())
+        with pytest.raises(Stopped):
+            thread.run(lambda: None, 10)
+    assert not [thread for thread in threading.enumerate() if thread.name == "lago-delivery"]
+
+
 def test_stopping_before_the_start_and_after_the_end_is_harmless():
     early = LoopThread(forever)
     early.stop()
