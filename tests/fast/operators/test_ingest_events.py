@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSkipException
 from support.deliveries import KEY, usage
-from support.scripted import Reply, ScriptedServer
+from support.scripted import Reply, ScriptedServer, echo
 
 from airflow_provider_lago.exceptions import (
     LagoConnectionError,
@@ -105,6 +105,7 @@ class TestReport:
         line = json.loads(Path(summary["report"]["rejected"]).read_text())
         assert (line["position"], line["record"]["transaction_id"]) == (2, "t1")
         assert line["run"]["dag_id"] == "d"
+        assert line["payload"] is None  # the record never became one
         saved = json.loads(Path(summary["report"]["summary"]).read_text())
         assert saved["accepted"] == 2
 
@@ -183,6 +184,76 @@ class TestReport:
         saved = json.loads((tmp_path / "summary.json").read_text())
         assert (saved["halted"], saved["unsettled"]) == ("interrupted by Stopped", 500)
         task.on_kill()
+
+    def test_an_event_that_lago_refuses_is_reported_as_it_was_sent(self, lago_sandbox, tmp_path):
+        lago_sandbox.add_metric("c", "sum_agg", field_name="twice", expression="event.properties.n * 2")
+        record = {"id": 1, "account": "s", "at": "2026-11-02", "gb": "1.50"}
+        summary = execute(
+            records=[record],
+            fields={"external_subscription_id": "account", "timestamp": "at"},
+            constants={"code": "c"},
+            properties=["gb"],
+            transaction_id=["account", "id"],
+            report_path=tmp_path,
+            max_rejected=1,
+        )
+        line = json.loads(Path(summary["report"]["rejected"]).read_text())
+        assert line["record"] == record
+        assert line["payload"] == {
+            "transaction_id": "s:1",
+            "external_subscription_id": "s",
+            "code": "c",
+            "timestamp": line["payload"]["timestamp"],
+            "properties": {"gb": "1.50"},
+        }
+        assert float(line["payload"]["timestamp"]) == 1_793_577_600
+
+
+class TestReceipts:
+    def test_they_lie_in_the_report_folder_and_are_named_in_the_summary(self, lago_sandbox, tmp_path):
+        summary = execute(records=usage(5), report_path=tmp_path, receipts=True)
+        lines = [json.loads(line) for line in Path(summary["report"]["receipts"]).read_text().splitlines()]
+        assert [line["lago_id"] for line in lines] == [event["lago_id"] for event in lago_sandbox.events()]
+
+    def test_without_being_asked_for_there_are_none(self, tmp_path):
+        summary = execute(records=usage(5), report_path=tmp_path)
+        assert set(summary["report"]) == {"rejected", "summary"}
+        assert not (tmp_path / "receipts.jsonl").exists()
+
+    def test_without_a_folder_they_are_refused_before_anything_is_sent(self, lago_sandbox):
+        with pytest.raises(LagoInputError, match="'deliver': receipts need a folder to go to: set report_path"):
+            execute(records=usage(1), receipts=True)
+        assert lago_sandbox.requests == []
+
+
+class TestLimit:
+    @pytest.mark.parametrize("limit", [7, "7", " 7 "])
+    def test_only_the_first_records_are_delivered(self, lago_sandbox, limit):
+        assert execute(records=usage(250), limit=limit)["read"] == 7
+        assert [event["transaction_id"] for event in lago_sandbox.events()] == [f"t{n}" for n in range(7)]
+
+    @pytest.mark.parametrize("limit", [None, "", "None", 1_000])
+    def test_no_limit_or_a_generous_one_delivers_all(self, limit):
+        assert execute(records=usage(5), limit=limit)["accepted"] == 5
+
+    @pytest.mark.parametrize("limit", [0, -1, "0", "x", 1.5, True])
+    def test_what_is_no_count_is_refused(self, lago_sandbox, limit):
+        with pytest.raises(LagoInputError, match="limit must be a whole number of at least 1"):
+            execute(records=usage(5), limit=limit)
+        assert lago_sandbox.requests == []
+
+    def test_it_counts_over_all_files_and_what_is_rejected_counts(self, lago_sandbox, tmp_path):
+        records = usage(10)
+        records[0]["code"] = ""
+        files = [write(tmp_path / "a.jsonl", records[:4]), write(tmp_path / "b.jsonl", records[4:])]
+        summary = execute(files=files, limit=6, report_path=tmp_path / "report", max_rejected=1)
+        assert (summary["read"], summary["accepted"], summary["rejected"]) == (6, 5, 1)
+        assert [event["transaction_id"] for event in lago_sandbox.events()] == ["t1", "t2", "t3", "t4", "t5"]
+
+    def test_the_trial_is_part_of_the_whole_delivered_later(self):
+        execute(records=usage(150), limit=120)
+        summary = execute(records=usage(150))
+        assert (summary["accepted"], summary["duplicate"]) == (30, 120)
 
 
 class TestThreshold:
@@ -322,6 +393,44 @@ class TestDryRun:
         assert shown["preview"][0]["url"] == f"{lago_sandbox.url}/api/v1/events/batch"
         assert KEY not in json.dumps(shown)
 
+    @pytest.mark.parametrize("batch_size", [1, 2, 100])
+    def test_the_preview_is_byte_for_byte_what_is_then_sent(self, monkeypatch, tmp_path, batch_size):
+        arguments = {
+            "files": write(tmp_path / "a.jsonl", [{"id": n, "when": f"2026-11-02T09:00:0{n}.5Z", "eur": 0.1} for n in range(6)]),
+            "fields": {"timestamp": "when"},
+            "constants": {"code": "caf\u00e9", "external_subscription_id": "s", "properties.region": "eu"},
+            "properties": ["eur"],
+            "transaction_id": "hash",
+            "batch_size": batch_size,
+            "concurrency": 1,
+        }  # fmt: skip
+        with ScriptedServer(echo) as server:
+            monkeypatch.setenv(
+                "AIRFLOW_CONN_LAGO_DEFAULT", json.dumps({"conn_type": "lago", "host": server.url, "password": KEY})
+            )
+            shown = execute(**arguments, dry_run=True, report_path=tmp_path / "report")
+            assert server.requests == []
+            execute(**arguments)
+        lines = [json.loads(line) for line in (tmp_path / "report" / "preview.jsonl").read_bytes().splitlines()]
+        assert shown["preview"] == lines
+        assert shown["report"] == {"preview": str(tmp_path / "report" / "preview.jsonl")}
+        assert len(lines) == min(3, len(server.requests))
+        for line, request in zip(lines, server.requests, strict=False):
+            assert line["body"].encode() == request.body
+            assert (line["method"], line["url"]) == (request.method, server.url + request.path)
+            assert line["records"] == len(request.events)
+
+    def test_it_is_of_the_limited_source_and_leaves_earlier_reports_alone(self, lago_sandbox, tmp_path):
+        execute(records=usage(3), report_path=tmp_path, receipts=True)
+        before = (tmp_path / "summary.json").read_bytes()
+        shown = execute(records=usage(250), limit=120, dry_run=True, report_path=tmp_path)
+        assert [request["records"] for request in shown["preview"]] == [100, 20]
+        assert lago_sandbox.count() == 3
+        assert (tmp_path / "summary.json").read_bytes() == before
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            "preview.jsonl", "receipts.jsonl", "rejected.jsonl", "summary.json",
+        ]  # fmt: skip
+
     def test_a_template_gives_text(self, lago_sandbox):
         assert execute(records=usage(1), dry_run="True")["dry_run"]
         assert "dry_run" not in execute(records=usage(1), dry_run="False")
@@ -354,6 +463,25 @@ class TestTemplates:
         assert task.files == "/data/2026-01-01/*.jsonl"
         assert task.constants == {"code": "c"}
         assert (task.report_path, task.preview, task.lago_conn_id) == ("/reports/x", "True", "lago_eu")
+
+    def test_limit_receipts_and_the_ways_of_answers_are_templated(self, lago_sandbox, tmp_path):
+        task = operator(
+            records=usage(5),
+            limit="{{ params.limit }}",
+            receipts="{{ params.receipts }}",
+            report_path=f"{tmp_path}/{{{{ run_id }}}}",
+            responses_path="{{ run_id }}/answers.jsonl",
+            response_webhook_conn_id="hook_{{ run_id }}",
+            response_webhook_path="lago/{{ run_id }}",
+        )
+        task.render_template_fields({"params": {"limit": 2, "receipts": True}, "run_id": "x"})
+        assert (task.responses_path, task.response_webhook_conn_id, task.response_webhook_path) == (
+            "x/answers.jsonl", "hook_x", "lago/x",
+        )  # fmt: skip
+        task.responses_path = task.response_webhook_conn_id = task.response_webhook_path = None
+        summary = task.execute(context())
+        assert summary["read"] == 2
+        assert len((tmp_path / "x" / "receipts.jsonl").read_bytes().splitlines()) == 2
 
     def test_template_text_in_a_record_stays_text(self, lago_sandbox):
         execute(records=usage(1, properties={"note": "{{ conn.lago_default.password }}"}))
