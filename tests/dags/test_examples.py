@@ -105,6 +105,56 @@ def test_the_events_of_an_interval_are_read_and_added_up(lago, tmp_path, monkeyp
     assert Path(summary["path"]) == tmp_path / "events" / outcome.run.run_id
 
 
+def test_what_a_function_yields_is_delivered_and_a_second_run_adds_nothing(lago, tmp_path, monkeypatch):
+    module = load(PROJECT / "example_dags" / "ingest_from_function.py", monkeypatch)
+    for accepted, duplicate in ((600, 0), (0, 600)):
+        outcome = run(module.ingest_from_function())
+        assert outcome.state == "success"
+        delivered = outcome.returned("deliver_calls")
+        assert (delivered["accepted"], delivered["duplicate"]) == (accepted, duplicate)
+    stored = lago.events()
+    assert len(stored) == 600
+    assert stored[0] == {
+        **stored[0],
+        "transaction_id": "2026-11-02-0",
+        "external_subscription_id": "acme-2026",
+        "code": "api_calls",
+        "timestamp": "2026-11-02T00:00:00.000Z",
+        "properties": {"endpoint": "/v1/chat"},
+    }
+    assert (tmp_path / "calls-report" / "summary.json").exists()
+
+
+def test_many_files_are_delivered_by_a_task_each_and_the_books_are_checked(lago, tmp_path, monkeypatch):
+    module = load(PROJECT / "example_dags" / "ingest_many_files.py", monkeypatch)
+    outcome = run(module.ingest_many_files())
+    assert outcome.state == "success"
+    assert [outcome.returned("deliver", index)["accepted"] for index in range(5)] == [24, 24, 24, 23, 24]
+    assert outcome.returned("check_the_books") == {
+        "read": 120,
+        "accepted": 119,
+        "duplicate": 0,
+        "rejected": 1,
+        "skipped": 0,
+    }
+    assert lago.count() == 119
+    (rejected,) = read_lines(tmp_path / "storage-report" / "3" / "rejected.jsonl")
+    assert (rejected["line"], rejected["reason"]) == (8, "not JSON")
+
+
+def test_books_that_do_not_add_up_fail_the_run(lago, monkeypatch):
+    module = load(PROJECT / "example_dags" / "ingest_many_files.py", monkeypatch)
+    deliver = module.LagoIngestEventsOperator
+
+    class Losing(deliver):
+        def execute(self, context):
+            return {**super().execute(context), "accepted": 20}
+
+    monkeypatch.setattr(module, "LagoIngestEventsOperator", Losing)
+    outcome = run(module.ingest_many_files())
+    assert (outcome.state_of("deliver", 0), outcome.state_of("check_the_books")) == ("success", "failed")
+
+
 HEADER = "year,month,day,dep_time,sched_dep_time,air_time,distance,carrier,flight,tailnum,origin,dest"
 FLIGHTS = """
 2013,1,1,517,515,227,1400,UA,1545,N14228,EWR,IAH

@@ -89,7 +89,7 @@ def test_stopping_breaks_off_the_callers_own_code_that_blocks(alarm):
     def block():
         try:
             time.sleep(30)
-        except Exception:
+        except Exception:  # noqa: BLE001
             seen.append("taken for an error of the code itself")
         finally:
             seen.append(threading.current_thread())
