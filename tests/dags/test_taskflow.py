@@ -1,15 +1,21 @@
 """The decorator in Airflow's own hands: the user's function is in the task's own thread, and may do what tasks do."""
 
+import importlib.util
 import itertools
 import json
+import re
+import sys
 import threading
 import time
+import types
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from airflow.providers.common.compat.sdk import BaseHook, get_current_context, task
 from support.airflow_runs import ends_by_timeout, new_dag, run
-from support.deliveries import usage
+from support.deliveries import KEY, usage
+from support.scripted import ScriptedServer, echo
 
 from airflow_provider_lago.decorators.events import lago_ingest_events_task
 from airflow_provider_lago.hooks.lago import LagoHook
@@ -173,16 +179,59 @@ def test_execution_timeout_ends_a_generator_that_blocks(sandbox, tmp_path):
     assert (saved["read"], saved["accepted"]) == (200, 200)
 
 
-def test_execution_timeout_ends_a_generator_that_never_ends(sandbox, tmp_path):
-    with new_dag() as dag:
+def test_execution_timeout_ends_a_generator_that_never_ends(monkeypatch, tmp_path):
+    # Not the sandbox: what is in flight at the end would arrive there during the next test.
+    with ScriptedServer(echo) as server:
+        connection = {"conn_type": "lago", "host": server.url, "password": KEY}
+        monkeypatch.setenv("AIRFLOW_CONN_LAGO_DEFAULT", json.dumps(connection))
+        with new_dag() as dag:
 
-        @lago_ingest_events_task(report_path=str(tmp_path), execution_timeout=timedelta(seconds=2))
-        def endless():
-            for n in itertools.count():
-                yield usage(1, n)[0]
+            @lago_ingest_events_task(report_path=str(tmp_path), execution_timeout=timedelta(seconds=2))
+            def endless():
+                for n in itertools.count():
+                    yield usage(1, n)[0]
 
-        endless()
-    assert ends_by_timeout(dag, "endless")
+            endless()
+        assert ends_by_timeout(dag, "endless")
     saved = read(tmp_path / "summary.json")
     assert "Timeout" in saved["halted"]
     assert saved["accepted"] > 0
+
+
+def test_the_dag_of_the_guide_does_what_the_guide_says(sandbox, tmp_path, monkeypatch):
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "taskflow.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    (path := tmp_path / "guide.py").write_text(block.replace("/reports/", f"{tmp_path}/"), encoding="utf-8")
+
+    class HttpHook:
+        def __init__(self, method, http_conn_id):
+            assert (method, http_conn_id) == ("GET", "usage_api")
+
+        def run(self, endpoint, data):
+            first = data["page"] * 100
+            calls = [
+                {"account": "acme", "call_id": n, "called_at": f"{data['day']}T09:00:00Z", "endpoint": "/v1"}
+                for n in range(first, first + 100)
+            ]
+            self.answer = {"calls": calls, "next_page": data["page"] + 1 if data["page"] < 3 else None}
+            return self
+
+        def json(self):
+            return self.answer
+
+    stand_in = types.ModuleType("airflow.providers.http.hooks.http")
+    stand_in.HttpHook = HttpHook
+    for name in ("airflow.providers.http", "airflow.providers.http.hooks"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, stand_in.__name__, stand_in)
+    # Airflow finds it by the entry point of the installed project; it is on the path only where this is run from a checkout.
+    monkeypatch.setattr(type(task), "lago_ingest_events", staticmethod(lago_ingest_events_task), raising=False)
+    spec = importlib.util.spec_from_file_location("guide", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "guide", module)
+    spec.loader.exec_module(module)
+    outcome = run(module.bill_calls())
+    assert outcome.state == "success"
+    assert outcome.returned("deliver_calls")["accepted"] == 300
+    assert sandbox.events()[0]["transaction_id"] == "acme:100"
+    assert (tmp_path / outcome.run.run_id / "summary.json").exists()

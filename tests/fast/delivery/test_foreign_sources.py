@@ -68,3 +68,21 @@ def test_a_generator_that_yields_what_is_no_record_is_delivered_around_it(delive
     with ScriptedServer(echo) as server:
         run = deliver(server, ValueSource(iter(rows)))
     assert run.counts == (8, 4, 0, 4, 0)
+
+
+def test_it_is_asked_for_no_more_than_is_in_flight(deliver):
+    answered, ahead = [], []
+
+    def rows():
+        for n, row in enumerate(usage(2_000)):
+            ahead.append(n - 100 * len(answered))
+            yield row
+
+    def answer(request):
+        answered.append(request)
+        return Reply(200, b"", delay=0.02)
+
+    with ScriptedServer(answer) as server:
+        run = deliver(server, ValueSource(rows()), concurrency=3)
+    assert run.counts == (2_000, 2_000, 0, 0, 0)
+    assert max(ahead) < 400
