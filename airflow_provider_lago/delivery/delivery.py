@@ -64,8 +64,8 @@ class Delivery:
         log: Log | None = None,
         responses: Responses | None = None,
     ) -> None:
-        self._foreign = _Foreign(plan.source) if plan.source.is_foreign else None
-        self.plan: Plan[Any] = replace(plan, source=self._foreign) if self._foreign else plan
+        self._source = _Ending(plan.source)
+        self.plan: Plan[Any] = replace(plan, source=self._source)
         self.tally = Tally.of_kinds(plan.kinds)
         self._log: Log = log or logging.getLogger(__name__)
         self._ledger = Ledger(self.tally, report or NoReport(), self._log, plan.id_field)
@@ -117,13 +117,11 @@ class Delivery:
             patience = None
         finally:
             await self._responses.close(patience)
-        if courier.halt is None and self._foreign is not None and self._foreign.fault is not None:
-            raise self._foreign.fault
-        return courier.halt or _halt_of(turnstile.fault)
+        return courier.halt or _halt_of(self._source.fault or turnstile.fault, foreign=self._source.is_foreign)
 
     async def _next(self, turnstile: _Turnstile) -> Any:
         """Return the next unit; made in the task's own thread where that runs the user's code."""
-        return turnstile.next() if self._foreign is None else await self._loop.in_caller(turnstile.next)
+        return await self._loop.in_caller(turnstile.next) if self._source.is_foreign else turnstile.next()
 
     def interrupted(self, why: str) -> Result:
         """Return how far it came, for a delivery that was ended from outside."""
@@ -147,27 +145,26 @@ class Delivery:
         )
 
 
-def _halt_of(fault: Exception | None) -> Halt | None:
-    """Return what a fault of the source means, once all that was read before it is settled."""
+def _halt_of(fault: Exception | None, *, foreign: bool) -> Halt | None:
+    """Return what a fault of the source means, once all that was read before it is settled; the user's own is raised."""
     if fault is None:
         return None
     if isinstance(fault, SourceError):
         return Halt(str(fault), final=True)
-    if isinstance(fault, OSError):
+    if isinstance(fault, OSError) and not foreign:
         return Halt(f"reading or reporting failed: {fault}", final=False)
     raise fault
 
 
-class _Foreign:
+class _Ending:
     """
-    A source that is the user's own code. An error of it is its end, so that batches it was to fill go out as they are.
+    A source whose error is its end, so that batches it was to fill go out as they are.
 
     :param source: The source.
     """
 
-    is_foreign = True
-
     def __init__(self, source: Source) -> None:
+        self.is_foreign = source.is_foreign
         self._source = source
         self.fault: Exception | None = None
 
@@ -187,7 +184,7 @@ class _Foreign:
 
 
 class _Turnstile:
-    """Hands units from one iterator to several coroutines; ends at a fault of the source, and keeps it."""
+    """Hands units from one iterator to several coroutines; ends at an error on the way to them, and keeps it."""
 
     def __init__(self, feed: Iterator[Any]) -> None:
         self._feed = feed
