@@ -146,7 +146,7 @@ class Delivery:
 
 
 def _halt_of(fault: Exception | None, *, foreign: bool) -> Halt | None:
-    """Return what a fault of the source means, once all that was read before it is settled; the user's own is raised."""
+    """Return what an error of the source means, once all that was read is settled; the user's own is raised."""
     if fault is None:
         return None
     if isinstance(fault, SourceError):
