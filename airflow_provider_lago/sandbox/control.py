@@ -52,6 +52,8 @@ def state(app: SandboxApp) -> dict[str, Any]:
         "subscriptions": store.count("subscription"),
         "billable_metrics": store.count("billable_metric"),
         "plans": store.count("plan"),
+        "wallets": store.count("wallet"),
+        "invoices": store.count("invoice"),
         **app.journal.totals(),
         "faults": [rule.summary() for rule in app.faults.rules],
     }

@@ -71,7 +71,7 @@ def upsert_customer(call: Call, world: World) -> Answer:
     check(given, external_id, premium=world.premium)
     with world.store.transaction():
         doc = existing or _bare(world, external_id)
-        before = _row(doc)
+        before = _row(doc) if existing else b""
         _check_currency(doc, given, world)
         _apply(doc, given, world)
         if isinstance(given.get("tax_codes"), list):
@@ -88,9 +88,9 @@ def upsert_customer(call: Call, world: World) -> Answer:
 
 def _after_commit(doc: Doc, given: dict[str, Any], call: Call, world: World, *, is_new: bool) -> None:
     """Lago looks up payment providers after it committed the customer: a 422 leaves that in place."""
-    before = _row(doc)
     billing = given.get("billing_configuration")
     if isinstance(billing, dict):
+        before = _row(doc)
         try:
             payment_providers.configure(doc, billing, call, world, is_new=is_new)
         finally:

@@ -23,9 +23,17 @@ def current_period(doc: Doc, plan: Doc, now: int) -> tuple[int, int] | None:
 
 
 def keep(doc: Doc, world: World) -> None:
-    """Save a subscription, with the time at which something will happen to it by itself."""
+    """Store a subscription, new or not, with the time at which something will happen to it by itself."""
     doc["due_at"] = _due_at(doc, world)
-    world.store.save(doc)
+    if "lago_id" in doc:
+        world.store.save(doc)
+    else:
+        doc.update(world.store.add("subscription", doc["external_id"], doc))
+
+
+def neighbour(doc: Doc, name: str, world: World) -> Doc | None:
+    """The subscription before (``previous_id``) or after (``next_id``) this one."""
+    return world.store.get("subscription", doc[name]) if doc[name] else None
 
 
 def _due_at(doc: Doc, world: World) -> int | None:
@@ -37,9 +45,9 @@ def _due_at(doc: Doc, world: World) -> int | None:
     if doc["status"] != "active":
         return None
     times = [] if doc["ending_at"] is None else [int(doc["ending_at"])]
-    bounds = current_period(doc, plan_of(doc, world), world.now())
-    if bounds and _waiting(doc, world) is not None:
-        times.append(bounds[1] + SECOND)
+    if _waiting(doc, world) is not None:
+        bounds = current_period(doc, plan_of(doc, world), world.now())
+        times += [bounds[1] + SECOND] if bounds else []
     return min(times, default=None)
 
 
@@ -92,7 +100,7 @@ def hold_back(doc: Doc, world: World) -> None:
 
 def pay(doc: Doc, world: World) -> None:
     """The first invoice of an incomplete subscription was paid; one that it replaces ends now."""
-    previous = world.store.get("subscription", doc["previous_id"]) if doc["previous_id"] else None
+    previous = neighbour(doc, "previous_id", world)
     if previous is not None and previous["status"] == "active":
         previous.update(status="terminated", terminated_at=world.now())
         keep(previous, world)
@@ -104,7 +112,7 @@ def pay(doc: Doc, world: World) -> None:
 
 def _waiting(current: Doc, world: World) -> Doc | None:
     """The downgrade that waits behind an active subscription."""
-    follower = world.store.get("subscription", current["next_id"]) if current["next_id"] else None
+    follower = neighbour(current, "next_id", world)
     return follower if follower is not None and follower["status"] == "pending" else None
 
 
@@ -128,7 +136,7 @@ def end(doc: Doc, world: World, at: int | None = None) -> None:
             for rule in doc["activation_rules"]:
                 rule["status"] = "expired"
         doc.update(status="canceled", canceled_at=at)
-        previous = world.store.get("subscription", doc["previous_id"]) if doc["previous_id"] else None
+        previous = neighbour(doc, "previous_id", world)
         if previous is not None and previous["next_id"] == doc["lago_id"]:
             previous["next_id"] = None
             keep(previous, world)

@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow_provider_lago.sandbox.answers import Answer, forbidden, invalid, not_allowed, not_found, ok
 from airflow_provider_lago.sandbox.call import Call
-from airflow_provider_lago.sandbox.lifecycle import end, keep, start
+from airflow_provider_lago.sandbox.lifecycle import end, keep, neighbour, start
 from airflow_provider_lago.sandbox.plan_overrides import asked, override_again, plan_of
 from airflow_provider_lago.sandbox.resources import text
 from airflow_provider_lago.sandbox.store import Doc
@@ -96,7 +96,7 @@ def delete_subscription(call: Call, world: World) -> Answer:
         status = "pending" if query.get("status") == "pending" else "active"
         doc = _newest(world, call.ids[0], status)
         check_termination(query)
-        following = world.store.get("subscription", doc["next_id"]) if doc["next_id"] else None
+        following = neighbour(doc, "next_id", world)
         if following is not None and following["status"] == "incomplete":
             raise invalid({"base": ["next_subscription_incomplete"]})
         if plan_of(doc, world)["pay_in_advance"] and status == "active":

@@ -8,7 +8,7 @@ from typing import Any
 from airflow_provider_lago.sandbox.answers import Answer, not_found, ok
 from airflow_provider_lago.sandbox.call import Call, texts
 from airflow_provider_lago.sandbox.customer_list import external_id_filter
-from airflow_provider_lago.sandbox.lifecycle import current_period
+from airflow_provider_lago.sandbox.lifecycle import current_period, neighbour
 from airflow_provider_lago.sandbox.pages import cut, meta
 from airflow_provider_lago.sandbox.plan_overrides import plan_of
 from airflow_provider_lago.sandbox.resources import must_find
@@ -20,18 +20,23 @@ STATUSES = ("pending", "active", "terminated", "canceled", "incomplete")
 
 GET = frozenset[str]()
 PUT = frozenset({"entitlements"})
-_NEIGHBOURS = ("previous_id", "next_id")
 _BY_PLAN = ("plan_code", "currency", "overridden")
 _NOT_IN_PLAN = ("fixed_charges", "entitlements")
 _DELETE = frozenset({"entitlements", "applicable_usage_thresholds"})
 _LIST = frozenset({"plan", "entitlements", "applicable_usage_thresholds", "applied_invoice_custom_sections"})
 
 
-def serialized(doc: Doc, world: World, without: frozenset[str]) -> Doc:
-    """One subscription; ``without`` are the keys this call does not show."""
-    plan = plan_of(doc, world)
+def serialized(doc: Doc, world: World, without: frozenset[str], plans: dict[str, Doc] | None = None) -> Doc:
+    """
+    One subscription.
+
+    :param without: the keys this call does not show.
+    :param plans: by id, those that were read for other subscriptions of the list.
+    """
+    plans = {} if plans is None else plans
+    plan = plans.get(doc["plan_id"]) or plans.setdefault(doc["plan_id"], plan_of(doc, world))
     bounds = current_period(doc, plan, world.now())
-    previous, following = (world.store.get("subscription", doc[name] or "") for name in _NEIGHBOURS)
+    previous, following = (neighbour(doc, name, world) for name in ("previous_id", "next_id"))
     downgrade = following is not None and following["status"] == "pending" and doc["status"] == "active"
     shown = {
         "lago_id": doc["lago_id"],
@@ -124,7 +129,8 @@ def _listed(call: Call, world: World, *, key: str | None, owner: str | None) -> 
             offset=(page - 1) * size,
         )
     numbers = meta(page, size, total)
-    return ok({"subscriptions": [serialized(doc, world, _LIST) for doc in docs], "meta": numbers})
+    plans: dict[str, Doc] = {}
+    return ok({"subscriptions": [serialized(doc, world, _LIST, plans) for doc in docs], "meta": numbers})
 
 
 def _on_plan(plan: Doc, query: dict[str, Any]) -> bool:

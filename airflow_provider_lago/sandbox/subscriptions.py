@@ -123,9 +123,7 @@ def _create(given: dict[str, Any], customer: Doc, plan: Doc, world: World) -> Do
     wanted = parse_iso(given.get("subscription_at"))
     at = now if wanted is None else wanted
     child = overridden(plan, asked(given), world)
-    doc = world.store.add(
-        "subscription", text(given["external_id"]), _new(given, customer, child, world, subscription_at=at)
-    )
+    doc = _new(given, customer, child, world, subscription_at=at)
     if day_of(at) > day_of(now):
         keep(doc, world)
     elif day_of(at) < day_of(now):
@@ -146,7 +144,7 @@ def _successor(given: dict[str, Any], current: Doc, customer: Doc, plan: Doc, wo
     if "ending_at" not in given:
         doc["ending_at"] = current["ending_at"]
     doc["previous_id"] = current["lago_id"]
-    return world.store.add("subscription", doc["external_id"], doc)
+    return doc
 
 
 def _upgrade(given: dict[str, Any], current: Doc, customer: Doc, plan: Doc, world: World) -> Doc:
@@ -162,6 +160,8 @@ def _upgrade(given: dict[str, Any], current: Doc, customer: Doc, plan: Doc, worl
 
 def _downgrade(given: dict[str, Any], current: Doc, customer: Doc, plan: Doc, world: World) -> Doc:
     cancel_next(current, world)
-    current["next_id"] = _successor(given, current, customer, plan, world)["lago_id"]
+    follower = _successor(given, current, customer, plan, world)
+    keep(follower, world)
+    current["next_id"] = follower["lago_id"]
     keep(current, world)
     return current
