@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 from airflow_provider_lago.api.calls import READS
 
 #: Resources whose writes make, change or collect money. Lago has no idempotency keys: a wallet posted twice is two.
@@ -16,17 +18,26 @@ _MONEY = frozenset(
         "payment_receipts",
         "payment_requests",
         "payments",
+        "quote_versions",
+        "quotes",
         "subscriptions",
         "wallet_transactions",
         "wallets",
     }
 )
 
-#: Calls below these that compute or show, and change nothing.
-_HARMLESS = frozenset({"estimate", "preview", "download", "download_pdf", "download_xml", "metadata"})
+#: Calls that compute and store nothing.
+_COMPUTES = frozenset({("invoices", "preview"), ("credit_notes", "estimate")})
 
-#: Last steps of a path that cannot be undone.
+#: What may be done to an object of those resources without touching money.
+_SHOWS = frozenset({"download", "download_pdf", "download_xml"})
+_ATTACHED = frozenset({"alerts", "metadata"})
+
+#: What is done to an object and cannot be undone.
 _FINAL = frozenset({"void", "terminate", "lose_dispute"})
+
+#: Resources whose objects end subscriptions when they are deleted, which Lago bills.
+_ENDS_SUBSCRIPTIONS = frozenset({"customers", "plans"})
 
 _ESTIMATES = frozenset({"estimate_fees", "estimate_instant_fees", "batch_estimate_instant_fees"})
 
@@ -35,15 +46,18 @@ def moves_money(method: str, path: str) -> bool:
     """
     Tell whether a call makes, changes or collects money, so that it must never be sent twice.
 
+    What is not known below such a resource is taken for something that does.
+
     :param method: HTTP verb.
     :param path: Path below ``/api/v1``.
     """
-    segments = path.strip("/").split("/")
-    if method.upper() in READS or segments[-1] in _HARMLESS:
+    segments = _segments(path)
+    verb = method.upper()
+    if verb in READS:
         return False
     if segments[0] == "subscriptions":
-        return len(segments) <= 2 and method.upper() in {"POST", "DELETE"}
-    return any(segment in _MONEY for segment in segments[:3:2])
+        return len(segments) <= 2 and verb in {"POST", "DELETE"}
+    return any(segment in _MONEY for segment in segments[:3:2]) and not _is_harmless(segments)
 
 
 def is_final(method: str, path: str) -> bool:
@@ -53,11 +67,34 @@ def is_final(method: str, path: str) -> bool:
     :param method: HTTP verb.
     :param path: Path below ``/api/v1``.
     """
-    return method.upper() == "DELETE" or path.strip("/").split("/")[-1] in _FINAL
+    segments = _segments(path)
+    return method.upper() == "DELETE" or (len(segments) > 2 and segments[-1] in _FINAL)
 
 
 def bills(method: str, path: str) -> bool:
-    """Tell whether a call moves money or stores usage, which cannot be deleted."""
-    segments = path.strip("/").split("/")
-    usage = segments[0] == "events" and method.upper() not in READS and segments[-1] not in _ESTIMATES
-    return usage or moves_money(method, path)
+    """
+    Tell whether a call moves money, ends subscriptions, or stores usage, which cannot be deleted.
+
+    :param method: HTTP verb.
+    :param path: Path below ``/api/v1``.
+    """
+    segments = _segments(path)
+    verb = method.upper()
+    usage = segments[0] == "events" and verb not in READS and segments[-1] not in _ESTIMATES
+    ends = verb == "DELETE" and len(segments) == 2 and segments[0] in _ENDS_SUBSCRIPTIONS
+    return usage or ends or moves_money(method, path)
+
+
+def _segments(path: str) -> list[str]:
+    """Return the steps of a path as the strangest server on the way may read them: unescaped, and without a format."""
+    bare = path.strip("/").removeprefix("api/v1/")
+    return [unquote(segment).partition(".")[0] for segment in bare.split("/")]
+
+
+def _is_harmless(segments: list[str]) -> bool:
+    # By position, as an id may be any word: the wallet of the code "metadata" is a wallet.
+    object_ends = 4 if segments[0] == "customers" else 2
+    below = segments[object_ends:]
+    if tuple(segments) in _COMPUTES:
+        return True
+    return bool(below) and (below[0] in _ATTACHED or (len(below) == 1 and below[0] in _SHOWS))

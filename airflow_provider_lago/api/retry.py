@@ -18,6 +18,7 @@ _REPEATABLE_POSTS = frozenset(
         "events/estimate_instant_fees",
         "events/batch_estimate_instant_fees",
         "billable_metrics/evaluate_expression",
+        "credit_notes/estimate",
         "invoices/preview",
     }
 )
