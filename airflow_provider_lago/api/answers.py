@@ -41,10 +41,10 @@ class Answer:
         return cls(status, {name.lower(): value for name, value in headers}, body)
 
     def json(self) -> Any:
-        """Return the decoded body; None where it is empty or not JSON (a proxy's page, a cut body)."""
+        """Return the decoded body; None where it is empty or not JSON (a proxy's page, a cut body, not UTF-8)."""
         try:
             return msgspec.json.decode(self.body)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
     @property

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _OWN_HEADERS = frozenset(
     {"authorization", "proxy-authorization", "host", "content-length", "transfer-encoding", "connection", "cookie"}
 )
+#: Some servers take these for another verb than the one that was checked here.
+_VERB_HEADERS = frozenset({"x-http-method", "x-http-method-override", "x-method-override"})
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"(?! )[\x20-\x7e\xa0-\xff]*(?<! )")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
@@ -73,6 +75,10 @@ def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
             raise WireError(f"header {name!r} holds a line break or a character that a header cannot hold")
         if name.lower() in _OWN_HEADERS:
             raise WireError(f"header {name!r} is set by the hook from the connection and cannot be given")
+        if name.lower() in _VERB_HEADERS:
+            raise WireError(f"header {name!r} would make the call another one: give the verb as method")
+        if name.lower() == "content-type" and value.partition(";")[0].strip().lower() != "application/json":
+            raise WireError(f"header {name!r} must be application/json: Lago reads no other body")
     return dict(headers or {})
 
 
@@ -142,7 +148,12 @@ def _query_text(name: str, value: Any) -> str:
     if isinstance(value, (datetime, date)):
         return value.isoformat()
     if isinstance(value, (str, int, float, Decimal)):
-        return str(value)
+        try:
+            text = str(value)
+            text.encode()
+        except ValueError:  # half a surrogate pair; a whole number of thousands of digits
+            raise WireError(f"query value {name!r} cannot be written as text") from None
+        return text
     raise WireError(
         f"query value {name!r} must be text, a number, a date or a list of them, not {type(value).__name__}"
     )
