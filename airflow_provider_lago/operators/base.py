@@ -219,8 +219,12 @@ class LagoDeliveryOperator(BaseOperator):
         if preview:
             return self._preview(plan, context)
         self._before_sending(plan, context)
-        responses = self._open_responses(context)
         report = self._open_report(context, receipts=receipts)
+        try:
+            responses = self._open_responses(context)
+        except Exception as error:
+            report.finish({"halted": str(error)})
+            raise
         result, summary = self._deliver(plan, report, responses)
         self._judge(result, threshold, report)
         return summary
@@ -266,6 +270,11 @@ class LagoDeliveryOperator(BaseOperator):
         except (ValueError, TypeError) as error:
             raise self._input_error(f"{argument}: {error}") from None
 
+    def _answers_file(self, path: str | os.PathLike[str], context: Context) -> Path:
+        """Return the file for Lago's answers, which a mapped task does not share with its siblings."""
+        file = self._local("responses_path", path, "file")
+        return file.parent / _map_folder(context) / file.name
+
     def _open_report(self, context: Context, *, receipts: bool) -> Report:
         folder = self._folder(context)
         if folder is None:
@@ -288,8 +297,7 @@ class LagoDeliveryOperator(BaseOperator):
         takers: list[Responses] = []
         try:
             if self.responses_path:
-                path = self._local("responses_path", self.responses_path, "file")
-                takers.append(FileResponses(path.parent / _map_folder(context) / path.name))
+                takers.append(FileResponses(self._answers_file(self.responses_path, context)))
             if self.response_webhook_conn_id:
                 webhook = read_webhook(self.response_webhook_conn_id, self.response_webhook_path)
                 folder = self._folder(context)
@@ -310,7 +318,7 @@ class LagoDeliveryOperator(BaseOperator):
         try:
             result = delivery.run()
         except BaseException as error:
-            self._keep_partial(delivery, report, error)
+            self._keep_partial(delivery, report, responses, error)
             if isinstance(error, Stopped):
                 raise self._stopped() from None
             if isinstance(error, ConnectionSettingsError):
@@ -329,9 +337,11 @@ class LagoDeliveryOperator(BaseOperator):
             f"Task {self.task_id!r} was ended by Airflow; a retry goes on without doubling anything"
         )
 
-    def _keep_partial(self, delivery: Delivery, report: Report, error: BaseException) -> None:
+    def _keep_partial(self, delivery: Delivery, report: Report, responses: Responses, error: BaseException) -> None:
         """Write down how far a delivery came; what ended it must not be hidden by what this runs into."""
         partial = delivery.interrupted(f"interrupted by {type(error).__name__}").summary()
+        if forwarded := responses.summary():
+            partial["responses"] = forwarded
         self.log.warning("Delivery did not end: %s", in_words(partial))
         try:
             report.finish(partial)
