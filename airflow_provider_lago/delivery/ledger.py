@@ -217,6 +217,6 @@ def _own_id(row: Row, field: str) -> str | None:
     """Return the id of a record that did not become a payload, if it can be read at all."""
     try:
         data = msgspec.json.decode(row.data) if isinstance(row.data, bytes) else row.data
-        return str(data[field])
+        return None if data[field] is None else str(data[field])
     except Exception:  # noqa: BLE001 - only a help for the reader of the log, of a record that is broken somehow
         return None

@@ -26,7 +26,7 @@ class ValueSource:
             raise SourceError(_explain(records))
         # The XComs of mapped tasks ask Airflow for each element when it is read, which the thread that delivers must
         # not do (Airflow 2.11 would use the main thread's database connection); a slice asks for all at once.
-        self._records = records[:] if isinstance(records, Sequence) else records
+        self._records = _whole(records) if isinstance(records, Sequence) else records
         # A generator is the user's code, and runs when its next record is asked for.
         self.is_foreign = not isinstance(records, Sequence)
         self._size = len(self._records) if isinstance(self._records, Sequence) else None
@@ -47,6 +47,13 @@ class ValueSource:
     def share_done(self) -> float | None:
         """Share of the list; unknown for lazy sequences."""
         return self._read / self._size if self._size else None
+
+
+def _whole(records: Sequence[Any]) -> Sequence[Any]:
+    try:
+        return records[:]
+    except TypeError:  # a deque is a sequence without slices
+        return list(records)
 
 
 def _is_list_of_records(element: Any) -> bool:

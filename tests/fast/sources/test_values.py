@@ -1,3 +1,4 @@
+from collections import deque
 from collections.abc import Sequence
 
 import pytest
@@ -74,3 +75,9 @@ def test_the_share_done_of_a_list():
 def test_what_is_no_list_of_records_is_refused_with_the_fix(value, says):
     with pytest.raises(SourceError, match=says):
         ValueSource(value)
+
+
+def test_a_sequence_without_slices_is_read_too():
+    source = ValueSource(deque([{"a": 1}, {"a": 2}]))
+    assert [row.data for row in source.rows()] == [{"a": 1}, {"a": 2}]
+    assert not source.is_foreign
