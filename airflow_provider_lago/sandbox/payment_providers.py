@@ -26,7 +26,7 @@ def add_provider(kind: str, code: str, world: World) -> Doc:
 
 def configure(customer: Doc, billing: dict[str, Any], call: Call, world: World, *, is_new: bool) -> None:
     """
-    Apply ``billing_configuration`` to a committed customer, and save it.
+    Apply ``billing_configuration`` to a committed customer; what was applied before a refusal is to be kept too.
 
     :raises Refusal: 422 if the provider cannot be told, and what it answers if it is asked at once.
     """
@@ -39,7 +39,7 @@ def configure(customer: Doc, billing: dict[str, Any], call: Call, world: World, 
     if kind is not None and wants_link and (is_new or link is None or link["provider_customer_id"] is None):
         provider = _find(kind, billing.get("payment_provider_code"), world)
         config.update(settings, payment_provider=kind, payment_provider_code=provider["code"])
-        _connect(customer, billing, call, world)
+        _connect(customer, billing, call)
         return
     config.update(settings)
     if not is_new and "payment_provider" in billing:
@@ -48,9 +48,8 @@ def configure(customer: Doc, billing: dict[str, Any], call: Call, world: World, 
             config["payment_provider_code"] = billing["payment_provider_code"]
         if link is not None and kind != link["provider"]:
             customer["provider_customer"] = None
-    world.store.save(customer)
     if config["payment_provider"] is not None and not is_new and (wants_link or link is not None):
-        _connect(customer, billing, call, world)
+        _connect(customer, billing, call)
 
 
 def _find(kind: str, code: object, world: World) -> Doc:
@@ -63,7 +62,7 @@ def _find(kind: str, code: object, world: World) -> Doc:
     return found[0]
 
 
-def _connect(customer: Doc, billing: dict[str, Any], call: Call, world: World) -> None:
+def _connect(customer: Doc, billing: dict[str, Any], call: Call) -> None:
     """Keep the link; with ``sync`` the provider is called in the middle of the request, and may refuse."""
     config = customer["billing_configuration"]
     kind, code = config["payment_provider"], config["payment_provider_code"]
@@ -76,12 +75,10 @@ def _connect(customer: Doc, billing: dict[str, Any], call: Call, world: World) -
         or held.get("provider_payment_methods", ["card"]),
     }
     customer["provider_customer"] = link
-    world.store.save(customer)
     if billing.get("sync") and (refused := call.ask_provider(kind, code)) is not None:
         raise refused
     if link["provider_customer_id"] is None and link["sync_with_provider"]:
         link["provider_customer_id"] = f"{kind}_{uuid.uuid4().hex[:12]}"
-        world.store.save(customer)
 
 
 def shown(customer: Doc) -> Doc:
