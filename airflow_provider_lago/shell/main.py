@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from argparse import Namespace
@@ -42,10 +43,11 @@ def _run(arguments: Namespace, screen: Screen) -> int:
     from airflow_provider_lago.shell.send import send
     from airflow_provider_lago.shell.trial import prepare
 
+    stdin = sys.stdin or io.TextIOWrapper(io.BytesIO())  # None where the shell closed it
     try:
-        trial = prepare(arguments, screen, sys.stdin.buffer)
+        trial = prepare(arguments, screen, stdin)
         if arguments.command == "send":
-            return send(trial, arguments, screen, sys.stdin)
+            return send(trial, arguments, screen, stdin)
         found = show(trial, screen, most=SHOWN + 1)
         screen.say("Nothing was sent.")
         return 0 if found else 1

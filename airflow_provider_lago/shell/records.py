@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, TextIO
 
 from airflow_provider_lago.api import exact_json
 from airflow_provider_lago.shell.errors import UsageError
@@ -17,7 +17,7 @@ STDIN = "-"
 _LINES = (".jsonl", ".ndjson", ".csv")
 
 
-def source_arguments(given: str, stdin: BinaryIO) -> dict[str, Any]:
+def source_arguments(given: str, stdin: TextIO) -> dict[str, Any]:
     """
     Return the operator's arguments for a source that the command line names.
 
@@ -26,7 +26,7 @@ def source_arguments(given: str, stdin: BinaryIO) -> dict[str, Any]:
     :raises UsageError: if it cannot be read.
     """
     if given == STDIN:
-        return {"records": [_record(row) for row in read_json_lines(stdin, "standard input", 0)]}
+        return {"records": [_record(row) for row in read_json_lines(stdin.buffer, "standard input", 0)]}
     kind = os.path.splitext(given)[1].lower()
     if kind in _LINES:
         return {"files": [given]}

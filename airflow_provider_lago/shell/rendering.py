@@ -83,8 +83,8 @@ def render(operator: LagoDeliveryOperator, context: Mapping[str, Any]) -> None:
                 "give the records with --records FILE" if name in _SOURCES else "describe the delivery with --settings"
             )
             raise UsageError(
-                f"{name} of task {operator.task_id!r} is the output of task {', '.join(map(repr, makers))}, which cannot "
-                f"be had without a run: {advice}"
+                f"{name} of task {operator.task_id!r} is the output of task {', '.join(map(repr, makers))}, which "
+                f"cannot be had without a run: {advice}"
             )
     try:
         operator.render_template_fields(context)  # type: ignore[arg-type]

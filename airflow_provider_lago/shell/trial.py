@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, TextIO
 
 import pendulum
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
@@ -54,7 +54,7 @@ class Trial:
         return f"{kind}, task {task!r} of DAG {self.operator.dag.dag_id!r}"
 
 
-def prepare(arguments: Namespace, screen: Screen, stdin: BinaryIO) -> Trial:
+def prepare(arguments: Namespace, screen: Screen, stdin: TextIO) -> Trial:
     """
     Return what a command is about.
 
@@ -95,8 +95,8 @@ def _replace(operator: LagoDeliveryOperator, values: Mapping[str, Any]) -> None:
 
 
 def _log_to(logging: Any, notes: Notes) -> None:
-    """Give an operator or a hook another log; Airflow makes one where ``_log`` is None."""
-    logging._log = notes
+    """Give an operator or a hook another log, which Airflow keeps under one of these names, depending on its version."""
+    logging._log = logging._cached_logger = notes
 
 
 def _key(operator: LagoDeliveryOperator) -> str:
