@@ -35,7 +35,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     send.add_argument("--limit", type=limit, default=1, metavar="N", help="records to send (default: %(default)s)")
     send.add_argument("--yes", action="store_true", help="do not ask")
     send.add_argument(
-        "--yes-bill-it", action="store_true", help="send usage events to a live organization, which bills them"
+        "--yes-bill-it", action="store_true", help="send usage events, or what else is billed, to a live organization"
     )
     arguments = parser.parse_args(argv)
     if (arguments.dag_file is None) == (arguments.settings is None):

@@ -42,8 +42,8 @@ def why_not_billed(*, bills: bool, live: bool, agreed: bool, address: str) -> st
     if not bills or not live or agreed:
         return None
     return (
-        f"{address} is not on this machine, so it is taken for a live organization: it bills usage events, and none "
-        "can be deleted. Add --yes-bill-it if that is meant, or try it with the sandbox "
+        f"{address} is not on this machine, so it is taken for a live organization: what is sent there is billed and "
+        "cannot be taken back. Add --yes-bill-it if that is meant, or try it with the sandbox "
         "(python -m airflow_provider_lago.sandbox)"
     )
 

@@ -75,6 +75,8 @@ def prepare(arguments: Namespace, screen: Screen, stdin: TextIO) -> Trial:
     if arguments.records is not None:
         _replace(operator, source_arguments(arguments.records, stdin))
     operator.edits = dict(arguments.edits)
+    if hasattr(operator, "_context"):  # what execute() keeps for functions of the user's that ask for it
+        operator._context = context
     _log_to(operator.hook, notes)
     screen.secret = _key(operator)
     return Trial(operator, operator.plan(), context)
@@ -95,7 +97,7 @@ def _replace(operator: LagoDeliveryOperator, values: Mapping[str, Any]) -> None:
 
 
 def _log_to(logging: Any, notes: Notes) -> None:
-    """Give an operator or a hook another log, which Airflow keeps under one of these names, depending on its version."""
+    """Give an operator or a hook another log; which of these names Airflow keeps it under depends on its version."""
     logging._log = logging._cached_logger = notes
 
 

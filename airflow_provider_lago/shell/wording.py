@@ -61,7 +61,8 @@ def receipt(line: Mapping[str, Any], id_field: str, detail: str) -> str:
     where = ", ".join(filter(None, (place, f"{id_field} {line['id']}" if line.get("id") else "")))
     said = [f"{line['outcome']}{_in_brackets(line.get('kind'))}"]
     if line.get("reason"):
-        said.append(f"{line['reason']}{_in_brackets(line.get('code'))}" + (f" - {detail}" if detail else ""))
+        code = line.get("code") if line.get("code") != line["reason"] else None
+        said.append(f"{line['reason']}{_in_brackets(code)}" + (f" - {detail}" if detail else ""))
     said += [f"{name} {line[name]}" for name in ("lago_id", "request_id") if line.get(name)]
     said += [f"{name} {value}" for name, value in line.items() if name not in _OWN and value is not None]
     return f"Record {line['position']}{_in_brackets(where)}: {'; '.join(said)}"

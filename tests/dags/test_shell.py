@@ -16,15 +16,16 @@ PROJECT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def stored_connection(lago_sandbox):
     """A connection that only Airflow's database knows."""
-    from airflow.models import Connection
+    from airflow import models
     from airflow.utils.session import create_session
 
     given = json.loads(lago_sandbox.connection_json)
+    row = models.Connection(conn_id="stored", **given)  # noqa: AIR311 - the row, not the task SDK's connection
     with create_session() as session:
-        session.add(Connection(conn_id="stored", **given))
+        session.add(row)
     yield "stored"
     with create_session() as session:
-        session.query(Connection).filter_by(conn_id="stored").delete()
+        session.delete(session.merge(row))
 
 
 def test_a_connection_is_found_in_airflows_database(lago_sandbox, stored_connection, tmp_path):

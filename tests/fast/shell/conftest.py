@@ -47,8 +47,8 @@ def shell(capsys, monkeypatch):
         monkeypatch.setattr(sys, "stdin", Terminal(typed, terminal=terminal))
         try:
             code = main([str(argument) for argument in argv])
-        except SystemExit as exit:
-            code = exit.code
+        except SystemExit as ending:
+            code = ending.code
         return Ended(code, capsys.readouterr())
 
     logging.disable(logging.CRITICAL)  # as the process of its own does

@@ -96,7 +96,7 @@ class TestLive:
         assert "not a terminal" in ended.err
 
     def test_what_lago_does_not_bill_needs_no_flag(self, shell, live, one_task, monkeypatch):
-        monkeypatch.setattr("airflow_provider_lago.operators.LagoIngestEventsOperator.bills", False)
+        monkeypatch.setattr("airflow_provider_lago.operators.LagoIngestEventsOperator.bills", property(lambda _: False))
         ended = shell("send", one_task(THREE), "--conn-id", live)
         assert "--yes-bill-it" not in ended.err
         assert "not a terminal" in ended.err
