@@ -39,6 +39,14 @@ class CallPlan(Plan[Job]):
     #: What a payload is, for messages.
     what: ClassVar[str]
 
+    def __post_init__(self) -> None:
+        """
+        Check the mapping, before a record is read.
+
+        :raises ValueError: if it is wrong, or names what a payload does not have.
+        """
+        RecordShaper(self.shaping, self.known, self.what)
+
     def units(self, ledger: Ledger) -> Iterator[Job]:
         """Return a job for each record that can be sent; the ledger gets the outcome of every other one."""
         shaper = RecordShaper(self.shaping, self.known, self.what)

@@ -160,6 +160,7 @@ class RequestPlan(CallPlan):
     :param accepts: Tells whether the answer to a call that succeeded is as it should be.
     :param filters: Makes of the answer to a call what is handed on; None for all of it.
     :param max_bytes: Most bytes of the payloads of a request.
+    :raises ValueError: if the endpoint or the query can never be sent.
     """
 
     method: str
@@ -178,6 +179,11 @@ class RequestPlan(CallPlan):
     id_field: ClassVar[str] = "id"
     what: ClassVar[str] = "a request"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_template(self.method, self.endpoint)
+        encode_query(self.query)
+
     @property
     def goes_to(self) -> str:
         """Verb and URL, for the log."""
@@ -189,13 +195,7 @@ class RequestPlan(CallPlan):
         return takes_body(self.method)
 
     def units(self, ledger: Ledger) -> Iterator[Job]:
-        """
-        Return a job for each group of records; the ledger gets the outcome of records that cannot be sent.
-
-        :raises ValueError: if the endpoint or the query can never be sent.
-        """
-        check_template(self.method, self.endpoint)
-        encode_query(self.query)
+        """Return a job for each group of records; the ledger gets the outcome of records that cannot be sent."""
         return self._requests(RecordShaper(self.shaping, None, self.what), ledger)
 
     def job(self, row: Row, record: Mapping[str, Any], payload: dict[str, Any]) -> Job:
