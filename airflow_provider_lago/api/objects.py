@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, MutableMapping
+from contextlib import suppress
 from typing import Any
 
-from airflow_provider_lago.api.records import InvalidRecord, check_text
+from airflow_provider_lago.api.records import InvalidRecord, check_text, refuse_unsendable
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 
 #: Lago's columns for names and codes are that wide.
 LONGEST_TEXT = 255
+
+#: Lago's columns for numbers end there; beyond it a request fails with 500.
+LARGEST_WHOLE = 2_147_483_647
 
 
 def check_id(payload: Mapping[str, Any], name: str) -> str:
@@ -63,12 +68,21 @@ def as_text(value: Any, name: str, longest: int | None = LONGEST_TEXT) -> str:
     :raises InvalidRecord: if it is something else, or too long for Lago.
     """
     if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
+        try:
+            value = str(value)
+        except ValueError:
+            raise InvalidRecord(f"{name}: too long", "a number of thousands of digits") from None
     if not isinstance(value, str):
-        raise InvalidRecord(f"{name}: not text", f"Lago takes text here, not a {type(value).__name__}")
+        raise InvalidRecord(f"{name}: not text", _no_text(value))
     if longest is not None and len(value) > longest:
         raise InvalidRecord(f"{name}: too long", f"{len(value)} characters; Lago takes {longest}")
-    return value
+    return str.__str__(value)  # an enum's or a template's text, as what Lago holds is compared by type too
+
+
+def _no_text(value: Any) -> str:
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN, which a data frame puts where it has nothing: make it None, or leave it out"
+    return f"Lago takes text here, not a {type(value).__name__}"
 
 
 def as_choice(value: Any, name: str, choices: Collection[str]) -> str:
@@ -78,8 +92,8 @@ def as_choice(value: Any, name: str, choices: Collection[str]) -> str:
     :raises InvalidRecord: if it is none of them.
     """
     if value not in choices:
-        raise InvalidRecord(f"{name}: not a choice", f"{value!r} is none of {', '.join(sorted(choices))}")
-    return str(value)
+        raise InvalidRecord(f"{name}: not a choice", f"{_short(value)} is none of {', '.join(sorted(choices))}")
+    return str.__str__(value)
 
 
 def as_flag(value: Any, name: str) -> bool:
@@ -88,26 +102,36 @@ def as_flag(value: Any, name: str) -> bool:
 
     :raises InvalidRecord: if it is none.
     """
-    text = str(value).strip().lower()
+    text = _short(value).strip("' ").lower()
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
-    raise InvalidRecord(f"{name}: not true or false", f"{str(value)[:40]!r} is neither")
+    raise InvalidRecord(f"{name}: not true or false", f"{_short(value)} is neither")
 
 
 def as_whole(value: Any, name: str) -> int:
     """
     Return a whole number of at least 0, which a table gives as text.
 
-    :raises InvalidRecord: if it is none.
+    :raises InvalidRecord: if it is none, or beyond what Lago's column holds.
     """
-    try:
-        number = -1 if isinstance(value, bool) else int(value)
-        whole = number == value or str(number) == str(value).strip()
-    except (TypeError, ValueError, OverflowError):
-        whole = False
-    if not whole or number < 0:
-        raise InvalidRecord(f"{name}: not a whole number", f"{str(value)[:40]!r} is no whole number of at least 0")
+    number = -1
+    with suppress(TypeError, ValueError, OverflowError, ArithmeticError):
+        # A decimal of a million digits is looked at before it is written out.
+        if isinstance(value, str) or (not isinstance(value, bool) and abs(value) <= LARGEST_WHOLE):
+            read = int(value)
+            number = read if read == value or str(read) == str(value).strip() else -1
+    if not 0 <= number <= LARGEST_WHOLE:
+        raise InvalidRecord(
+            f"{name}: not a whole number", f"{_short(value)} is no whole number from 0 to {LARGEST_WHOLE}"
+        )
     return number
+
+
+def _short(value: Any) -> str:
+    try:
+        return repr(str(value)[:40])
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def as_list(value: Any, name: str) -> list[Any]:
@@ -123,14 +147,46 @@ def as_list(value: Any, name: str) -> list[Any]:
     return list(value)
 
 
+def as_texts(value: Any, name: str) -> list[str]:
+    """
+    Return a list of texts, such as codes.
+
+    :raises InvalidRecord: if it is something else, or one of them is.
+    """
+    return [as_text(item, f"{name}[]") for item in as_list(value, name)]
+
+
+def as_objects(value: Any, name: str) -> list[dict[str, Any]]:
+    """
+    Return a list of objects, which no cell of a table can hold.
+
+    :raises InvalidRecord: if it is something else, or one of them is.
+    """
+    items = value if isinstance(value, (list, tuple)) else as_list(None if isinstance(value, str) else value, name)
+    return [as_object(item, f"{name}[]") for item in items]
+
+
 def put(payload: MutableMapping[str, Any], path: str, value: Any) -> None:
-    """Set a value under a dotted path where there is none yet, making the objects on the way."""
+    """
+    Set a value under a dotted path where there is none yet, making the objects on the way.
+
+    Where something that is not an object stands in the way, nothing is set: it is for the checks to refuse.
+    """
     head, dot, rest = path.partition(".")
-    if not dot:
-        if payload.get(head) is None:
-            payload[head] = value
-        return
     below = payload.get(head)
-    inner = dict(below) if isinstance(below, Mapping) else {}
-    put(inner, rest, value)
-    payload[head] = inner
+    if not dot:
+        payload[head] = value if below is None else below
+    elif below is None or isinstance(below, Mapping):
+        inner = dict(below or {})
+        put(inner, rest, value)
+        payload[head] = inner
+
+
+def refuse_unsendable_parts(payload: Mapping[str, Any]) -> None:
+    """
+    Refuse what JSON or Lago's database cannot hold, naming the field.
+
+    :raises InvalidRecord: see :func:`~airflow_provider_lago.api.records.refuse_unsendable`.
+    """
+    for name, value in payload.items():
+        refuse_unsendable(value, name)
