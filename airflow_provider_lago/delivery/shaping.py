@@ -67,7 +67,7 @@ class RecordShaper:
         self._shaping = shaping
         self._exclude = list(shaping.exclude)
         self._columns: list[tuple[str, str, Getter, bool]] = []
-        for target, path in shaping.fields.items():
+        for target, path in sorted(shaping.fields.items(), key=_is_nested):
             bare = path.removesuffix("?")
             # A payload of known fields is checked as a whole, so that a column may be missing where a field may.
             self._columns.append((target, bare, getter(bare), path.endswith("?") or known is not None))
@@ -76,6 +76,7 @@ class RecordShaper:
             if known is not None and root not in known:
                 raise ValueError(f"{target!r} is nothing that {what} has: {', '.join(sorted(known))}")
         self._given = frozenset((*shaping.fields, *shaping.constants))
+        self._constants = sorted(shaping.constants.items(), key=_is_nested)
         self.never_found = {path: target for target, path, _, _ in self._columns}
 
     def record(self, data: Any) -> dict[str, Any] | None:
@@ -101,9 +102,16 @@ class RecordShaper:
         """
         source = without(record, self._exclude) if self._exclude else record
         payload: dict[str, Any] = {}
+        nested = []
         for name, value in source.items():
-            if self._takes(name):
-                place(payload, name, value)
+            if not self._takes(name):
+                continue
+            if "." in name:
+                nested.append((name, value))
+            else:
+                payload[name] = value
+        for name, value in nested:  # after the objects that they are nested in, which would replace them
+            place(payload, name, value)
         for target, path, read, optional in self._columns:
             value = read(source)
             if value is not MISSING:
@@ -115,7 +123,7 @@ class RecordShaper:
                     f"the record has no {path!r}, which fields maps to {target!r}; write {path + '?'!r} where it may "
                     "be missing",
                 )
-        for target, value in self._shaping.constants.items():
+        for target, value in self._constants:
             place(payload, target, value)
         for target, value in self._shaping.edits.items():
             place(payload, target, value)
@@ -130,6 +138,10 @@ class RecordShaper:
         if not self._columns:
             return True
         return self._known is not None and name.partition(".")[0] in self._known
+
+
+def _is_nested(item: tuple[str, Any]) -> bool:
+    return "." in item[0]
 
 
 def apply_transform(transform: Transform, record: Record) -> Record | None:

@@ -1,0 +1,75 @@
+import pytest
+
+from airflow_provider_lago.api.records import InvalidRecord
+from airflow_provider_lago.delivery.shaping import RecordShaper, Shaping
+from airflow_provider_lago.sources.rows import Cells
+
+KNOWN = frozenset({"external_id", "name", "email", "metadata", "shipping_address"})
+
+
+def shape(record, **settings):
+    shaper = RecordShaper(Shaping(**settings), KNOWN, "a customer")
+    return shaper.payload(shaper.record(record))
+
+
+def test_dotted_columns_nest():
+    assert shape({"external_id": "a", "metadata.tier": "gold", "shipping_address.city": "Rome"}) == {
+        "external_id": "a", "metadata": {"tier": "gold"}, "shipping_address": {"city": "Rome"},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_an_object_and_its_dotted_columns_are_joined_in_whatever_order_they_come(turn):
+    columns = [("metadata.tier", "gold"), ("metadata", {"region": "eu"})][::turn]
+    assert shape(dict(columns)) == {"metadata": {"region": "eu", "tier": "gold"}}
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_the_same_holds_for_fields_and_constants(turn):
+    fields = dict([("metadata.tier", "t"), ("metadata", "m")][::turn])
+    assert shape({"t": "gold", "m": {"region": "eu"}}, fields=fields) == {"metadata": {"region": "eu", "tier": "gold"}}
+    constants = dict([("metadata.tier", "gold"), ("metadata", {"region": "eu"})][::turn])
+    assert shape({}, constants=constants) == {"metadata": {"region": "eu", "tier": "gold"}}
+
+
+def test_nothing_is_nested_in_a_text():
+    with pytest.raises(InvalidRecord, match=r"metadata.tier"):
+        shape({"metadata": "gold", "metadata.tier": "x"})
+
+
+def test_the_users_own_objects_stay_as_they_are():
+    mine = {"region": "eu"}
+    shape({"metadata": mine}, constants={"metadata.tier": "gold"})
+    assert mine == {"region": "eu"}
+
+
+def test_empty_cells_are_missing_and_nulls_of_a_task_are_not():
+    assert shape(Cells({"external_id": "a", "email": None})) == {"external_id": "a"}
+    assert shape({"external_id": "a", "email": None}) == {"external_id": "a", "email": None}
+
+
+def test_a_constant_null_clears_also_for_a_table_of_texts():
+    assert shape(Cells({"external_id": "a"}), constants={"email": None}) == {"external_id": "a", "email": None}
+
+
+def test_a_mapped_column_may_be_missing_from_a_record_and_is_told_of_if_it_always_is():
+    shaper = RecordShaper(Shaping(fields={"name": "title", "email": "mail"}), KNOWN, "a customer")
+    assert shaper.payload(shaper.record({"external_id": "a", "title": "A"})) == {"external_id": "a", "name": "A"}
+    assert shaper.never_found == {"mail": "email"}
+
+
+def test_with_a_mapping_columns_of_no_field_stay_behind_and_without_one_they_do_not():
+    assert shape({"external_id": "a", "x": 1}, fields={"name": "x"}) == {"external_id": "a", "name": 1}
+    assert shape({"external_id": "a", "x": 1}) == {"external_id": "a", "x": 1}
+
+
+@pytest.mark.parametrize("settings", [{"fields": {"emial": "x"}}, {"constants": {"emial.x": "x"}}])
+def test_a_misspelt_target_is_an_error_before_a_record_is_read(settings):
+    with pytest.raises(ValueError, match="emial"):
+        RecordShaper(Shaping(**settings), KNOWN, "a customer")
+
+
+@pytest.mark.parametrize("data", [[], "x", 5, None])
+def test_what_is_no_object_is_no_record(data):
+    with pytest.raises(InvalidRecord, match="not an object"):
+        shape(data)
