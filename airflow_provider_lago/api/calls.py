@@ -25,6 +25,7 @@ class Call:
     :param body: JSON body or None.
     :param headers: Headers besides the session's.
     :param repeatable: Whether it may be sent again when Lago may have executed it already.
+    :param expects: Root of the object or list that a success must hold; None where an empty body is fine.
     """
 
     method: str
@@ -33,6 +34,7 @@ class Call:
     body: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = True
+    expects: str | None = None
 
     @property
     def reads(self) -> bool:
@@ -53,6 +55,7 @@ def build_call(
     json: Any = None,
     headers: Mapping[str, str] | None = None,
     idempotent: bool | None = None,
+    expects: str | None = None,
 ) -> Call:
     """
     Check and encode a call.
@@ -63,6 +66,7 @@ def build_call(
     :param json: Body.
     :param headers: Additional headers.
     :param idempotent: Whether it does no harm when it is executed twice; None decides by verb and endpoint.
+    :param expects: Root of what a success must hold.
     :raises PathError: The endpoint leads elsewhere.
     :raises WireError: Another argument cannot be sent.
     """
@@ -77,4 +81,5 @@ def build_call(
         body=None if json is None else encode_json(json),
         headers=check_headers(headers),
         repeatable=is_repeatable(verb, path) if idempotent is None else idempotent,
+        expects=expects,
     )

@@ -7,11 +7,13 @@ import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_lago.api.answers import Answer
 from airflow_provider_lago.api.calls import Call
-from airflow_provider_lago.delivery.calls.conversation import Job, Lost, Reply
+from airflow_provider_lago.api.failures import Failure
+from airflow_provider_lago.delivery.calls.conversation import Conversation, Job, Lost, Reply, holds
 from airflow_provider_lago.delivery.calls.judging import Again, judge
 from airflow_provider_lago.delivery.courier import Courier, Halt
 from airflow_provider_lago.delivery.ledger import Ledger
@@ -25,24 +27,63 @@ if TYPE_CHECKING:
 #: Jobs that fail for good while nothing shows that the server works, before the delivery ends.
 _MOST_DOUBTS = 3
 
+#: Tries of a call that a gateway refuses while the server takes others: it is about what the call holds.
+_TRIES_OF_A_REFUSAL = 3
+
+#: Jobs that are put off: so many are no accident any more.
+_MOST_PARKED = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Parked:
+    """
+    A job that waits until all others are done.
+
+    :param job: The job.
+    :param since: When its call began to fail; infinity if it did not.
+    :param quiet_until: Until when a post whose answer is lost may still be at work in Lago.
+    """
+
+    job: Job
+    since: float = math.inf
+    quiet_until: float = 0.0
+
 
 class Caller(Courier[Job]):
-    """Delivers jobs; see :class:`~airflow_provider_lago.delivery.courier.Courier` for the parameters."""
+    """
+    Delivers jobs; see :class:`~airflow_provider_lago.delivery.courier.Courier` for the parameters.
+
+    A server may read well and write nothing, as one that lost its queue or its main database does. So what shows that
+    it works (``_worked_since``), and what makes one doubt it (``_doubts_of``), is kept apart for reads and writes.
+    """
 
     def __init__(self, plan: CallPlan, transport: Transport, ledger: Ledger, responses: Responses) -> None:
         super().__init__(plan, transport, ledger, responses)
-        self._parked: list[Job] = []
+        self._parked: list[_Parked] = []
+        self._held_up: set[str] = set()
         self._latest: dict[str, asyncio.Event] = {}
+        self._worked_since = {True: -math.inf, False: -math.inf}
+        self._doubts_of = {True: 0.0, False: 0.0}
 
     async def deliver(self, unit: Job) -> None:
         """Hold a conversation to its end, after those before it about the same thing."""
         async with self._in_turn(unit.order):
-            await self._converse(unit, last_chance=False)
+            if unit.order is not None and unit.order in self._held_up:
+                self._park(_Parked(unit))  # what the source says first is done first
+            else:
+                await self._converse(unit, None)
 
     async def deliver_parked(self) -> None:
         """Begin anew, one after the other, what a working server could not take."""
-        for job in self._parked:
-            await self._converse(job, last_chance=True)
+        for parked in self._parked:
+            await self._sleep(max(0.0, parked.quiet_until - time.monotonic()))
+            for tries in range(1, self._policy.attempts + 1):
+                lost = await self._converse(parked.job, parked)
+                if lost is None or self.halt is not None:
+                    break
+                if tries == self._policy.attempts:
+                    self._give_up(parked.job, lost.why)
+                await self._sleep(self._policy.cap)
 
     @asynccontextmanager
     async def _in_turn(self, order: str | None) -> AsyncIterator[None]:
@@ -60,31 +101,43 @@ class Caller(Courier[Job]):
             if self._latest[order] is done:
                 del self._latest[order]
 
-    async def _converse(self, job: Job, *, last_chance: bool) -> None:
+    async def _converse(self, job: Job, parked: _Parked | None) -> Lost | None:
+        """
+        Hold a conversation.
+
+        :param job: What to say.
+        :param parked: Its first attempt, where this is its last chance.
+        :return: What it ended with if that is no outcome and this is its last chance.
+        """
         conversation = job.talk()
         call, unknowns = next(conversation), 0
         while self.halt is None:
-            reply = await self._reply(job, call, last_chance=last_chance)
+            reply = await self._reply(job, call, parked)
             if reply is None:
-                return
+                return None
             if reply.unknown:
                 unknowns += 1
                 await self._sleep(self._policy.wait(unknowns))
-            try:
-                call = conversation.send(reply)
-            except StopIteration as end:
-                await self._settle(job, call, reply, end.value, last_chance=last_chance)
-                return
+            said = _say(conversation, reply)
+            if isinstance(said, Call):
+                call = said
+            elif isinstance(said, Settled):
+                await self._settle(job, call, reply, said)
+                return None
+            elif parked is not None:
+                return said
+            else:
+                # One try each, so that it weighs less than a call that was tried to the end.
+                self._doubt(_Parked(job, quiet_until=time.monotonic() + self._policy.cap), said.why, False)
+                return None
+        return None
 
-    async def _settle(self, job: Job, call: Call, reply: Reply, end: Settled | Lost, *, last_chance: bool) -> None:
-        if isinstance(end, Lost):
-            self._doubt(job, end.why, proven=False, last_chance=last_chance)
-            return
+    async def _settle(self, job: Job, call: Call, reply: Reply, end: Settled) -> None:
         answer = reply.result if isinstance(reply.result, Answer) else None
         self._ledger.settle(job.entries, end, answer.request_id if answer else None)
         if reply.unknown and end.outcome is Outcome.REJECTED:
-            self._doubts += 1
-            if self._doubts >= _MOST_DOUBTS:
+            self._doubts_of[call.reads] += 1
+            if self._doubts_of[call.reads] >= _MOST_DOUBTS:
                 self._stop(Halt(f"{_MOST_DOUBTS} requests in a row without an answer: {end.reason}", final=False))
         if self._forwards and answer is not None:
             records = [(entry.row.position, entry.id) for entry in job.entries]
@@ -102,10 +155,10 @@ class Caller(Courier[Job]):
             self._ledger.warn("%s: response_filter failed (%s: %s)", where, type(error).__name__, error)
             return answer.body
 
-    async def _reply(self, job: Job, call: Call, *, last_chance: bool) -> Reply | None:
+    async def _reply(self, job: Job, call: Call, parked: _Parked | None) -> Reply | None:
         """Return the reply to a call; None where the job is parked or the delivery is over."""
         tries = slowdowns = 0
-        failing_since, executed = math.inf, False
+        failing_since, executed = parked.since if parked else math.inf, False
         while True:
             await self._pace.turn()
             if self.halt is not None:
@@ -113,7 +166,13 @@ class Caller(Courier[Job]):
             self._ledger.tally.requests += 1
             started = time.monotonic()
             result = await self._transport.send(call)
-            verdict = judge(result, repeatable=call.repeatable, conn_id=self._conn_id)
+            verdict = judge(
+                result,
+                repeatable=call.repeatable,
+                conn_id=self._conn_id,
+                expects=call.expects,
+                known=self._healthy > 0,
+            )
             match verdict:
                 case SlowDown():
                     slowdowns += 1
@@ -123,21 +182,43 @@ class Caller(Courier[Job]):
                     return None
                 case Again():
                     tries += 1
-                    failing_since = min(failing_since, started)
+                    # The time of the answer: what worked must have been sent when this had failed already.
+                    failing_since = min(failing_since, time.monotonic())
                     if verdict.executed and not call.repeatable:
-                        return Reply(result, executed)
+                        return _reply_of(call, result, executed)
                     executed |= verdict.executed
+                    if not verdict.outage and self._is_to_blame(call, failing_since, verdict, tries, parked):
+                        return _reply_of(call, result, executed)
                     if tries < self._policy.attempts:
                         await self._pause(verdict, tries)
                         continue
-                    proven = self._healthy_since > failing_since
-                    if proven and not verdict.outage:
-                        return Reply(result, executed)
-                    self._doubt(job, f"{tries} tries failed: {verdict.why}", proven=proven, last_chance=last_chance)
+                    proven = self._worked_since[call.reads] > failing_since
+                    why = f"{tries} tries failed: {verdict.why}"
+                    if parked is not None:
+                        self._give_up(job, why)
+                    else:
+                        self._doubt(_Parked(job, failing_since), why, call.reads, 0 if proven else 1)
                     return None
                 case _:
-                    self._note_health(started)
-                    return Reply(result, executed)
+                    self._note_work(call, result, started)
+                    return _reply_of(call, result, executed)
+
+    def _is_to_blame(self, call: Call, since: float, failure: Again, tries: int, parked: _Parked | None) -> bool:
+        """Tell whether a call fails for what it says, as others like it are done."""
+        worth = self._policy.attempts if failure.executed else min(_TRIES_OF_A_REFUSAL, self._policy.attempts)
+        worked = self._worked_since[call.reads]
+        # At the end of a delivery there are no others left that could work after it failed.
+        proven = worked > since or (parked is not None and worked > -math.inf)
+        return tries >= worth and proven
+
+    def _note_work(self, call: Call, result: Answer | Failure, started: float) -> None:
+        self._note_health(started)
+        self._doubts_of[call.reads] = 0
+        if isinstance(result, Answer) and result.status == 429:
+            self._slow_down(result.asked_wait, 1)  # a payment provider throttles Lago: the conversation decides
+        elif call.reads or (isinstance(result, Answer) and result.status < 300):
+            # That a write is refused shows nothing of what fails behind Lago's checks.
+            self._worked_since[call.reads] = max(self._worked_since[call.reads], started)
 
     async def _pause(self, failure: Again, tries: int) -> None:
         seconds = self._policy.wait(tries)
@@ -146,11 +227,38 @@ class Caller(Courier[Job]):
         else:
             await self._sleep(seconds)
 
-    def _doubt(self, job: Job, why: str, *, proven: bool, last_chance: bool) -> None:
+    def _doubt(self, parked: _Parked, why: str, reads: bool, doubts: float | None = None) -> None:
         """Put a job off until all others are done; end the delivery where nothing shows that the server works."""
-        self._doubts += not proven
-        if last_chance or self._doubts >= _MOST_DOUBTS:
-            entry = job.entries[0]
-            self._stop(Halt(f"gave up at {entry.row.where}: {why}", final=False))
+        self._doubts_of[reads] += 1 / self._policy.attempts if doubts is None else doubts
+        if self._doubts_of[reads] >= _MOST_DOUBTS or len(self._parked) >= _MOST_PARKED:
+            self._give_up(parked.job, why)
         else:
-            self._parked.append(job)
+            self._park(parked)
+
+    def _park(self, parked: _Parked) -> None:
+        self._parked.append(parked)
+        if parked.job.order is not None:
+            self._held_up.add(parked.job.order)
+
+    def _give_up(self, job: Job, why: str) -> None:
+        self._stop(Halt(f"gave up at {job.entries[0].row.where}: {why}", final=False))
+
+
+def _reply_of(call: Call, result: Answer | Failure, executed: bool) -> Reply:
+    return Reply(result, executed, isinstance(result, Answer) and holds(result, call.expects))
+
+
+def _say(conversation: Conversation, reply: Reply) -> Call | Settled | Lost:
+    """Return what comes of a reply: the next call, or the end."""
+    try:
+        return conversation.send(reply)
+    except StopIteration as end:
+        outcome: Settled | Lost = end.value
+        return outcome
+    except Exception as error:  # noqa: BLE001 - one odd answer must never end a delivery, nor every retry of it
+        return Settled(
+            Outcome.REJECTED,
+            reason="Lago's answer is not understood",
+            detail=f"HTTP {reply.status}; please report this: {type(error).__name__}: {error}"[:300],
+            code=str(reply.status),
+        )

@@ -26,10 +26,12 @@ class Reply:
 
     :param result: The answer; or why there is none, where Lago may have executed the call nevertheless.
     :param repeated: Whether an earlier try of the same call may have been executed, its answer being lost.
+    :param complete: Whether a success holds what the call asks for.
     """
 
     result: Answer | Failure
     repeated: bool = False
+    complete: bool = True
 
     @property
     def status(self) -> int:
@@ -46,13 +48,15 @@ class Reply:
         """Whether Lago may have executed the call although it does not say so."""
         if isinstance(self.result, Failure) or self.status >= 500 or self.status == 408:
             return True
-        return 200 <= self.status < 300 and not is_readable(self.result)
+        return 200 <= self.status < 300 and not (self.complete and is_readable(self.result))
 
     @property
     def refusal(self) -> Refusal:
         """Why it did not succeed: without values, to be counted."""
         if isinstance(self.result, Failure):
             return Refusal(self.result.message, self.result.cause)
+        if 200 <= self.status < 300:
+            return Refusal(f"HTTP {self.status} without what was asked for", str(self.status))
         error = read_error(self.result)
         if error.details is not None:
             return Refusal(describe_details(error.details, 200), error.code or str(self.status))
@@ -112,6 +116,15 @@ def rejected(reply: Reply, detail: str, **facts: Any) -> Settled:
     """
     refusal = reply.refusal
     return Settled(Outcome.REJECTED, reason=refusal.reason, detail=detail, code=refusal.code, facts=facts)
+
+
+def holds(answer: Answer, root: str | None) -> bool:
+    """Tell whether an answer has an object, or a list of objects, under a root; always where none is expected."""
+    if root is None:
+        return True
+    body = answer.json()
+    found = body.get(root) if isinstance(body, dict) else None
+    return all(isinstance(row, dict) for row in found) if isinstance(found, list) else isinstance(found, dict)
 
 
 def is_readable(answer: Answer) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from airflow_provider_lago.api.advice import describe, is_web_page, lasts, missing_permission
 from airflow_provider_lago.api.answers import Answer, is_of_lago, read_error
 from airflow_provider_lago.api.failures import Failure
-from airflow_provider_lago.delivery.calls.conversation import is_readable
+from airflow_provider_lago.delivery.calls.conversation import holds, is_readable
 from airflow_provider_lago.delivery.outcomes import SlowDown, Stop
 
 #: Statuses below 500 that pass by themselves: timeouts, conflicts and locks of gateways.
@@ -39,13 +39,17 @@ class Again:
 Verdict = Take | Again | SlowDown | Stop
 
 
-def judge(result: Answer | Failure, *, repeatable: bool, conn_id: str) -> Verdict:
+def judge(
+    result: Answer | Failure, *, repeatable: bool, conn_id: str, expects: str | None = None, known: bool = False
+) -> Verdict:
     """
     Return what to do about a reply.
 
     :param result: The answer, or why there is none.
     :param repeatable: Whether the call does no harm when Lago executes it twice.
     :param conn_id: Id of the Airflow connection, for messages.
+    :param expects: Root of what a success must hold.
+    :param known: Whether Lago has answered at this address before.
     """
     if isinstance(result, Failure):
         if result.lasts:
@@ -53,7 +57,7 @@ def judge(result: Answer | Failure, *, repeatable: bool, conn_id: str) -> Verdic
         return Again(result.message, executed=not result.never_arrived, outage=True)
     status = result.status
     if 200 <= status < 300:
-        return _judge_success(result, conn_id)
+        return _judge_success(result, conn_id, expects)
     error = read_error(result)
     if status == 429:
         # After a payment provider throttled Lago a part of the call may have been done.
@@ -65,17 +69,22 @@ def judge(result: Answer | Failure, *, repeatable: bool, conn_id: str) -> Verdic
         return Again("server error (HTTP 500)", executed=True, outage=False)
     if status > 500 or status in _PASSING:
         return Again(error.message, executed=status > 500 or status == 408, outage=True)
-    if status == 403:
-        if not is_of_lago(result):
-            return Again(error.message, executed=False, outage=False)  # a firewall, perhaps at one record's content
-        if missing_permission(error.code) is None and error.code is not None:
-            return Take()  # a feature that this record asks for and the organization does not have
+    if status == 404 and known and error.code is None:
+        # What a proxy says while Lago is being restarted behind it.
+        return Again(error.message, executed=False, outage=True)
+    if (status == 403 or not lasts(result)) and not is_of_lago(result):
+        # A gateway or a firewall: at one record's content or size, or at everything.
+        return Again(error.message, executed=False, outage=False)
+    if status == 403 and missing_permission(error.code) is None and error.code is not None:
+        return Take()  # a feature that this record asks for and the organization does not have
     return Stop(describe(result, conn_id)) if lasts(result) else Take()
 
 
-def _judge_success(answer: Answer, conn_id: str) -> Verdict:
+def _judge_success(answer: Answer, conn_id: str, expects: str | None) -> Verdict:
     if is_web_page(answer):
         return Stop(f"HTTP {answer.status} with a web page instead of Lago's answer: check the host of {conn_id!r}")
-    if is_readable(answer):
+    if is_readable(answer) and holds(answer, expects):
         return Take()
+    if answer.json() is not None or not answer.body.strip():
+        return Again(f"HTTP {answer.status} without the {expects} that was asked for", executed=True, outage=True)
     return Again(f"HTTP {answer.status} with a body that is cut or not Lago's", executed=True, outage=True)

@@ -15,8 +15,11 @@ Held = Mapping[str, Any]
 #: Yields the calls of a look-up; returns what was found, None for nothing, or why it cannot be known.
 LookUp = Generator[Call, Reply, Held | Settled | None]
 
-#: Rows of a list that is filtered by an id: a release that does not know the filter fills it with others.
-_ROWS = 100
+#: Rows of a page of a list that is filtered by an id, more than there should be: a release that does not know the
+#: filter fills it with others.
+_ROWS = 20
+
+_NOT_FILTERED = "external_id: cannot be looked up"
 
 
 def find(resource: str, external_id: str, **params: Any) -> LookUp:
@@ -33,7 +36,7 @@ def find(resource: str, external_id: str, **params: Any) -> LookUp:
     if "." in external_id:
         found = yield from find_all(resource, external_id, **params)
         return found if isinstance(found, Settled) else next(iter(found), None)
-    reply = yield build_call("GET", path(f"{resource}s", external_id), params=params)
+    reply = yield build_call("GET", path(f"{resource}s", external_id), params=params, expects=resource)
     if reply.succeeded:
         held = reply.part(resource)
         if held.get("external_id") == external_id:
@@ -41,23 +44,41 @@ def find(resource: str, external_id: str, **params: Any) -> LookUp:
         return _mistaken(resource, external_id, held.get("external_id"))
     if reply.status == 404:
         return None
-    return rejected(reply, f"Lago did not say whether it holds the {resource}; nothing was sent")
+    return _unknown(reply, resource)
 
 
 def find_all(resource: str, external_id: str, **params: Any) -> Generator[Call, Reply, list[Held] | Settled]:
     """Look up all objects with an ``external_id`` in the list; see :func:`find`."""
-    reply = yield build_call("GET", f"{resource}s", params={"external_id": external_id, "per_page": _ROWS, **params})
-    rows = (reply.json() or {}).get(f"{resource}s") if reply.succeeded else None
-    if not isinstance(rows, list):
-        return rejected(reply, f"Lago did not say whether it holds the {resource}; nothing was sent")
-    if any(row.get("external_id") != external_id for row in rows):
-        return Settled(
-            Outcome.REJECTED,
-            reason="external_id: cannot be looked up",
-            detail="this release of Lago does not filter its lists by external_id (1.49.0 does), and an id with a dot "
-            "cannot be looked up in another way",
-        )
+    rows: list[Held] = []
+    page: int | None = 1
+    while page is not None:
+        query = {"external_id": external_id, "per_page": _ROWS, "page": page if page > 1 else None, **params}
+        reply = yield build_call("GET", f"{resource}s", params=query, expects=f"{resource}s")
+        body = reply.json() if reply.succeeded else None
+        if not isinstance(body, dict):
+            return _unknown(reply, resource)
+        found = body[f"{resource}s"]
+        if any(row.get("external_id") != external_id for row in found):
+            return Settled(
+                Outcome.REJECTED,
+                reason=_NOT_FILTERED,
+                detail="this release of Lago does not filter its lists by external_id (1.49.0 does), and an id with a "
+                "dot cannot be looked up in another way",
+            )
+        rows += found
+        meta = body.get("meta")
+        following = meta.get("next_page") if isinstance(meta, dict) else None
+        page = following if found and isinstance(following, int) and following > page else None
     return rows
+
+
+def is_not_filtered(found: object) -> bool:
+    """Tell whether a look-up in the list failed because this release of Lago does not filter it."""
+    return isinstance(found, Settled) and found.reason == _NOT_FILTERED
+
+
+def _unknown(reply: Reply, resource: str) -> Settled:
+    return rejected(reply, f"Lago did not say whether it holds the {resource}; nothing was sent")
 
 
 def _mistaken(resource: str, wanted: str, found: Any) -> Settled:

@@ -88,6 +88,8 @@ class CallPlan(Plan[Job]):
                 job = self.job(row, *shaped)
             except (InvalidRecord, PathError, WireError) as error:
                 ledger.invalid(row, as_invalid(error))
+            except Exception as error:  # noqa: BLE001 - one odd record must never end a delivery
+                ledger.invalid(row, InvalidRecord("cannot be sent", f"{type(error).__name__}: {error}"[:200]))
             else:
                 yield job
         self.note_never_found(shaper, ledger)
