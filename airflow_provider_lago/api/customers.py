@@ -7,20 +7,25 @@ drops what it does not know, and parts that are of another type, without a word;
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 from airflow_provider_lago.api.objects import (
     as_choice,
     as_flag,
-    as_list,
     as_object,
+    as_objects,
     as_text,
+    as_texts,
     as_whole,
     check_id,
     check_known,
     put,
+    refuse_unsendable_parts,
 )
 from airflow_provider_lago.api.records import InvalidRecord, refuse_unsendable
 
@@ -47,6 +52,27 @@ def _long(value: Any, name: str) -> str:
     return as_text(value, name, None)
 
 
+_LINK = frozenset(
+    {
+        "id",
+        "code",
+        "external_customer_id",
+        "integration_type",
+        "integration_code",
+        "subsidiary_id",
+        "sync_with_provider",
+        "targeted_object",
+    }
+)
+
+
+def _links(value: Any, name: str) -> list[dict[str, Any]]:
+    links = as_objects(value, name)
+    for link in links:
+        check_known(link, _LINK, f"{name}[].")
+    return links
+
+
 _ADDRESS: dict[str, _Read] = {
     "address_line1": as_text,
     "address_line2": as_text,
@@ -66,7 +92,7 @@ _BILLING: dict[str, _Read] = {
     "sync": as_flag,
     "sync_with_provider": as_flag,
     "document_locale": as_text,
-    "provider_payment_methods": as_list,
+    "provider_payment_methods": as_texts,
 }
 
 _FIELDS: dict[str, _Read] = {
@@ -90,9 +116,9 @@ _FIELDS: dict[str, _Read] = {
     "finalize_zero_amount_invoice": _choice("inherit", "skip", "finalize"),
     "skip_invoice_custom_sections": as_flag,
     "billing_entity_code": as_text,
-    "tax_codes": as_list,
-    "invoice_custom_section_codes": as_list,
-    "integration_customers": as_list,
+    "tax_codes": as_texts,
+    "invoice_custom_section_codes": as_texts,
+    "integration_customers": _links,
 }
 
 _PARTS: dict[str, dict[str, _Read]] = {"billing_configuration": _BILLING, "shipping_address": _ADDRESS}
@@ -102,14 +128,31 @@ CUSTOMER_FIELDS = frozenset({"external_id", "metadata", *_FIELDS, *_PARTS})
 
 _PROVIDER = "billing_configuration.payment_provider"
 
-#: Fields in which Lago ignores a null, and what to write instead.
+#: Lists that a null does not empty, as it may stand for "nothing known".
+_LISTS = frozenset({"integration_customers", "tax_codes", "invoice_custom_section_codes"})
+
+#: Fields in which a null is refused, and what to write instead.
 _NEVER_NULL = {
-    "shipping_address": "name the parts to clear, such as shipping_address.city",
-    "billing_configuration": "name the parts to clear, such as billing_configuration.document_locale",
-    "integration_customers": "write [] to remove all links",
-    "tax_codes": "write [] to remove all taxes",
-    "invoice_custom_section_codes": "write [] to remove all",
+    "shipping_address": "Lago ignores it; name the parts to clear, such as shipping_address.city",
+    "billing_configuration": "Lago ignores it; name the parts to clear, such as billing_configuration.document_locale",
+    **dict.fromkeys(_LISTS, "write [] to remove all, or leave nulls out with nulls='keep'"),
 }
+
+#: What Lago has where nothing was given, so that a null means the same.
+_DEFAULTS = {
+    "finalize_zero_amount_invoice": "inherit",
+    "skip_invoice_custom_sections": False,
+    "account_type": "customer",
+}
+
+#: Fields that Lago drops in silence without a premium licence: what one answer shows of them holds for all customers.
+PREMIUM = frozenset({"timezone", "billing_configuration.invoice_grace_period"})
+
+#: Fields that Lago drops in silence for customers that have subscriptions, or without a licence.
+_DROPPED = PREMIUM | {"account_type", "billing_entity_code"}
+
+#: Parts that Lago sets after it has saved the rest, one of them in the background.
+_AFTERWARDS = ("billing_configuration.", "integration_customers")
 
 #: One piece of metadata: its value, and whether invoices show it; None for one that is to go.
 Metadata = Mapping[str, Mapping[str, Any] | None]
@@ -123,11 +166,19 @@ class Customer:
     :param external_id: What the user calls it.
     :param payload: All fields but the metadata.
     :param metadata: Metadata by key; None where the record says nothing of it.
+    :param clears_metadata: Whether all of it is to go, whatever keys there are.
     """
 
     external_id: str
     payload: Mapping[str, Any]
     metadata: Metadata | None = None
+    clears_metadata: bool = False
+
+    @property
+    def may_be_dropped(self) -> bool:
+        """Whether it has fields that Lago may drop without a word."""
+        billing = self.payload.get("billing_configuration") or {}
+        return not _DROPPED.isdisjoint(self.payload) or "invoice_grace_period" in billing
 
     @property
     def syncs(self) -> bool:
@@ -148,6 +199,28 @@ class Clearing:
     nulls: bool = True
     fields: Collection[str] = field(default_factory=tuple)
 
+    def check(self, *, replace_metadata: bool) -> None:
+        """
+        Check that Lago can clear the fields.
+
+        :param replace_metadata: Whether metadata that a record does not name goes anyway.
+        :raises ValueError: naming one that it cannot.
+        """
+        for path in self.fields:
+            name, dot, part = path.partition(".") if isinstance(path, str) else ("", "", "")
+            known = part in _PARTS[name] if name in _PARTS and dot else name in CUSTOMER_FIELDS
+            if not known or (dot and name not in _PARTS and name != "metadata"):
+                raise ValueError(f"clear: {path!r} is no field of a customer")
+            if name == "external_id":
+                raise ValueError("clear: external_id is what a customer is known by, it cannot be cleared")
+            if name in _PARTS and not dot:
+                raise ValueError(f"clear: {path!r} cannot be cleared as a whole: {_NEVER_NULL[name]}")
+            if name == "metadata" and dot and replace_metadata:
+                raise ValueError(
+                    f"clear: {path!r} means nothing with metadata_mode='replace', where all that a record does not "
+                    "name goes"
+                )
+
 
 def check_customer(payload: Mapping[str, Any], clearing: Clearing) -> Customer:
     """
@@ -159,13 +232,13 @@ def check_customer(payload: Mapping[str, Any], clearing: Clearing) -> Customer:
     """
     given = dict(payload) if clearing.nulls else without_nulls(payload)
     for path in clearing.fields:
-        put(given, path, None)
+        put(given, path, [] if path in _LISTS else None)
     check_known(given, CUSTOMER_FIELDS)
     external_id = check_id(given, "external_id")
     checked: dict[str, Any] = {"external_id": external_id}
     for name, value in given.items():
         if value is None and name in _NEVER_NULL:
-            raise InvalidRecord(f"{name}: null", f"Lago ignores a null here: {_NEVER_NULL[name]}")
+            raise InvalidRecord(f"{name}: null", _NEVER_NULL[name])
         if name in _FIELDS:
             checked[name] = None if value is None else _FIELDS[name](value, name)
         elif name in _PARTS:
@@ -175,9 +248,9 @@ def check_customer(payload: Mapping[str, Any], clearing: Clearing) -> Customer:
             "invoice_custom_sections: contradiction",
             "invoice_custom_section_codes and skip_invoice_custom_sections exclude each other",
         )
-    refuse_unsendable(checked, "")
+    refuse_unsendable_parts(checked)
     metadata = read_metadata(given["metadata"]) if "metadata" in given else None
-    return Customer(external_id, checked, metadata)
+    return Customer(external_id, checked, metadata, clears_metadata="metadata" in given and given["metadata"] is None)
 
 
 def _check_part(name: str, part: Mapping[str, Any], clearing: Clearing) -> dict[str, Any]:
@@ -196,10 +269,10 @@ def _check_part(name: str, part: Mapping[str, Any], clearing: Clearing) -> dict[
 
 
 def without_nulls(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a payload without the nulls in it and in its parts; those in metadata say which keys are to go."""
+    """Return a payload without the nulls in it, in its parts and in its metadata."""
     kept: dict[str, Any] = {}
     for name, value in payload.items():
-        if isinstance(value, Mapping) and name in _PARTS:
+        if isinstance(value, Mapping) and name in {*_PARTS, "metadata"}:
             kept[name] = {key: part for key, part in value.items() if part is not None}
         elif value is not None:
             kept[name] = value
@@ -225,7 +298,7 @@ def read_metadata(given: Any) -> Metadata:
         if value is None:
             found[name] = None
             continue
-        text = str(value).lower() if isinstance(value, bool) else as_text(value, f"metadata.{name}", None)
+        text = _metadata_text(value, f"metadata.{name}")
         if not text.strip() or len(text) > LONGEST_VALUE:
             what = "metadata: value too long" if text.strip() else "metadata: empty value"
             raise InvalidRecord(what, f"{name!r}: {_limit(text, LONGEST_VALUE)}")
@@ -236,12 +309,26 @@ def read_metadata(given: Any) -> Metadata:
     return found
 
 
+def _metadata_text(value: Any, name: str) -> str:
+    """Return a plain value as the text that Lago keeps."""
+    if isinstance(value, bool):
+        text = str(value).lower()
+    elif isinstance(value, (float, Decimal)) and math.isfinite(value):
+        text = f"{value:f}" if isinstance(value, Decimal) and abs(value.adjusted()) <= LONGEST_VALUE else str(value)
+    elif isinstance(value, date):
+        text = value.isoformat()
+    else:
+        text = as_text(value, name, None)
+    refuse_unsendable(text, name)
+    return text
+
+
 def _pairs(given: Any) -> Iterable[tuple[Any, Any, Any]]:
     if given is None:
         return ()
     if isinstance(given, Mapping):
         return ((key, value, None) for key, value in given.items())
-    items = [as_object(item, "metadata") for item in as_list(given, "metadata")]
+    items = as_objects(given, "metadata")
     for item in items:
         check_known(item, ("id", "key", "value", "display_in_invoice", "lago_id", "created_at"), "metadata.")
     return ((item.get("key"), item.get("value"), item.get("display_in_invoice")) for item in items)
@@ -271,56 +358,103 @@ def metadata_list(given: Metadata, held: Sequence[Mapping[str, Any]], *, replace
     """
     items: list[dict[str, Any]] = []
     for row in held:
-        key = row["key"]
-        mine = given.get(key)
+        key = row.get("key")
+        mine = given.get(str(key))
         if mine is None and (replace or key in given):
             continue
-        kept = {"id": row["lago_id"], "key": key, "value": row["value"]}
+        kept = {"id": row.get("lago_id"), "key": key, "value": row.get("value")}
         items.append({**kept, "display_in_invoice": row.get("display_in_invoice", False), **(mine or {})})
-    known = {row["key"] for row in held}
+    known = {row.get("key") for row in held}
     items += [{"key": key, **mine} for key, mine in given.items() if mine is not None and key not in known]
     if len(items) > MOST_METADATA:
-        raise _too_many([item["key"] for item in items])
+        raise _too_many([str(item["key"]) for item in items])
     return items
+
+
+def to_send(customer: Customer, held: Mapping[str, Any] | None, *, replace_metadata: bool) -> dict[str, Any]:
+    """
+    Return the payload of a request, with the ids of what Lago holds already.
+
+    :param customer: The customer.
+    :param held: The customer as Lago answers it; None if it holds none.
+    :param replace_metadata: As for :func:`metadata_list`.
+    :raises InvalidRecord: if there would be more metadata than Lago holds.
+    """
+    payload = dict(customer.payload)
+    if held is not None and payload.get("integration_customers"):
+        # Lago destroys each link whose id is not there, and makes another one.
+        rows = _rows(held, "integration_customers")
+        payload["integration_customers"] = [_with_id(link, rows) for link in payload["integration_customers"]]
+    metadata = customer.metadata
+    if metadata is not None and (held is None or metadata_changes(customer, held, replace=replace_metadata)):
+        rows = _rows(held, "metadata") if held else []
+        payload["metadata"] = metadata_list(metadata, rows, replace=replace_metadata or customer.clears_metadata)
+    return payload
 
 
 def changes(customer: Customer, held: Mapping[str, Any], *, replace_metadata: bool) -> list[str]:
     """
-    Return the fields in which a customer differs from what Lago holds; what cannot be compared counts as different.
+    Return the fields in which a customer differs from what Lago holds, dotted where they are nested.
+
+    What cannot be compared counts as different.
 
     :param customer: The customer to be sent.
     :param held: The customer as Lago answers it.
     :param replace_metadata: As for :func:`metadata_list`.
+    :raises InvalidRecord: if there would be more metadata than Lago holds.
     """
-    names = [name for name, value in customer.payload.items() if _differs(name, value, held)]
-    if customer.metadata is not None and metadata_changes(customer.metadata, held, replace=replace_metadata):
+    names: list[str] = []
+    for name, value in customer.payload.items():
+        if name in _PARTS:
+            there = held.get(name)
+            part = there if isinstance(there, Mapping) else {}
+            names += [f"{name}.{key}" for key, wanted in value.items() if _part_differs(key, wanted, part)]
+        elif _differs(name, value, held):
+            names.append(name)
+    if customer.metadata is not None and metadata_changes(customer, held, replace=replace_metadata):
         names.append("metadata")
     return names
 
 
-def metadata_changes(given: Metadata, held: Mapping[str, Any], *, replace: bool) -> bool:
-    """Tell whether sending metadata would change what Lago holds."""
-    rows = held.get("metadata") or []
+def saved_at_once(names: Iterable[str]) -> list[str]:
+    """Return those of several fields that Lago saves first, and for certain: what shows that it took a request."""
+    return [name for name in names if not name.startswith(_AFTERWARDS) and name not in _DROPPED]
+
+
+def dropped(names: Iterable[str]) -> list[str]:
+    """Return those of several fields that Lago may have dropped without a word."""
+    return [name for name in names if name in _DROPPED]
+
+
+def metadata_changes(customer: Customer, held: Mapping[str, Any], *, replace: bool) -> bool:
+    """
+    Tell whether sending metadata would change what Lago holds.
+
+    :raises InvalidRecord: if there would be more of it than Lago holds.
+    """
+    rows = _rows(held, "metadata")
     before = [
-        {"id": row["lago_id"], **{name: row.get(name) for name in ("key", "value", "display_in_invoice")}}
+        {"id": row.get("lago_id"), **{name: row.get(name) for name in ("key", "value", "display_in_invoice")}}
         for row in rows
     ]
-    return metadata_list(given, rows, replace=replace) != before
+    return metadata_list(customer.metadata or {}, rows, replace=replace or customer.clears_metadata) != before
+
+
+def _rows(held: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    rows = held.get(name)
+    return [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
 
 
 def _differs(name: str, value: Any, held: Mapping[str, Any]) -> bool:
     if name == "tax_codes":
-        return set(value) != _codes(held.get("taxes"))
+        return set(value or ()) != _codes(held, "taxes")
     if name == "invoice_custom_section_codes":
-        return set(value) != _codes(held.get("applicable_invoice_custom_sections"))
+        return set(value or ()) != _codes(held, "applicable_invoice_custom_sections")
     if name == "integration_customers":
-        return not _are_linked(value, held.get("integration_customers") or [])
-    if name in _PARTS:
-        part = held.get(name) or {}
-        return any(_part_differs(key, wanted, part) for key, wanted in value.items())
-    if name == "finalize_zero_amount_invoice" and value is None:
-        value = "inherit"
-    return not _same(value, held.get(name))
+        return not _are_linked(value or (), _rows(held, "integration_customers"))
+    if name == "billing_entity_code" and value is None:
+        return False  # each customer has one
+    return not _same(_DEFAULTS.get(name) if value is None else value, held.get(name))
 
 
 def _part_differs(key: str, wanted: Any, part: Mapping[str, Any]) -> bool:
@@ -328,25 +462,34 @@ def _part_differs(key: str, wanted: Any, part: Mapping[str, Any]) -> bool:
         # They ask for a customer at the provider: there is nothing left to do once there is one.
         return bool(wanted) and not part.get("provider_customer_id")
     if isinstance(wanted, list):
-        return set(map(str, wanted)) != set(map(str, part.get(key) or ()))
+        return set(wanted) != set(map(str, part.get(key) or ()))
     return not _same(wanted, part.get(key))
 
 
 def _same(wanted: Any, held: Any) -> bool:
-    if wanted in {None, ""} and held in {None, ""}:
-        return True
+    if wanted is None or wanted == "":
+        return held is None or held == ""
     return type(wanted) is type(held) and bool(wanted == held)
 
 
-def _codes(held: Any) -> set[Any]:
-    return {row.get("code") for row in held or ()}
+def _codes(held: Mapping[str, Any], name: str) -> set[Any]:
+    return {row.get("code") for row in _rows(held, name)}
 
 
-def _are_linked(wanted: Sequence[Any], held: Sequence[Mapping[str, Any]]) -> bool:
-    names = {"integration_type": "type"}
-    if len(wanted) != len(held) or not all(isinstance(link, Mapping) for link in wanted):
-        return False
-    return all(
-        any(all(row.get(names.get(key, key), row.get(key)) == value for key, value in link.items()) for row in held)
-        for link in wanted
-    )
+def _are_linked(wanted: Sequence[Mapping[str, Any]], held: Sequence[Mapping[str, Any]]) -> bool:
+    return len(wanted) == len(held) and all(any(_is_linked(link, row) for row in held) for link in wanted)
+
+
+def _is_linked(link: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    return all(row.get(_HELD_AS.get(key, key)) == value for key, value in link.items())
+
+
+def _with_id(link: Mapping[str, Any], held: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return a link with the id of the one that Lago holds to the same system."""
+    same = {key: link[key] for key in ("integration_type", "integration_code") if key in link}
+    found = next((row for row in held if same and _is_linked(same, row)), None)
+    return link if found is None or link.get("id") else {**link, "id": found.get("lago_id")}
+
+
+#: Names of a link in a request -> in an answer.
+_HELD_AS = {"id": "lago_id", "integration_type": "type"}

@@ -9,12 +9,14 @@ from typing import Any, ClassVar
 from airflow_provider_lago.api.calls import Call
 from airflow_provider_lago.api.customers import (
     CUSTOMER_FIELDS,
+    PREMIUM,
     Clearing,
     Customer,
     changes,
     check_customer,
-    metadata_changes,
-    metadata_list,
+    dropped,
+    saved_at_once,
+    to_send,
 )
 from airflow_provider_lago.api.records import InvalidRecord, encode
 from airflow_provider_lago.delivery.calls.conversation import Conversation, Job, Lost, Reply, rejected
@@ -26,7 +28,8 @@ from airflow_provider_lago.sources.rows import Row
 
 #: Refusals that another request at the same time brings about, and that pass with another look: the key of the
 #: error's details -> the code in it.
-_RACES = ({"external_id": ["value_already_exist"]}, {"key": ["value_already_exist"]})
+_LOST_CREATION = {"external_id": ["value_already_exist"]}
+_RACES = (_LOST_CREATION, {"key": ["value_already_exist"]})
 
 #: What a refusal names when Lago had saved the customer before: it sets these after that.
 _SET_LAST = frozenset(
@@ -64,6 +67,17 @@ class CustomerPlan(CallPlan):
     known: ClassVar[Collection[str] | None] = CUSTOMER_FIELDS
     what: ClassVar[str] = "a customer"
 
+    _unlicensed: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """
+        Check what is to be cleared, before a record is read.
+
+        :raises ValueError: if Lago cannot clear it.
+        """
+        super().__post_init__()
+        self.clearing.check(replace_metadata=self.replace_metadata)
+
     @property
     def goes_to(self) -> str:
         """Verb and URL, for the log."""
@@ -72,7 +86,12 @@ class CustomerPlan(CallPlan):
     def job(self, row: Row, record: Mapping[str, Any], payload: dict[str, Any]) -> Job:
         """Return how a customer gets into Lago."""
         customer = check_customer(payload, self.clearing)
-        upsert = Upsert(customer, replace_metadata=self.replace_metadata, skip_unchanged=self.skip_unchanged)
+        upsert = Upsert(
+            customer,
+            replace_metadata=self.replace_metadata,
+            skip_unchanged=self.skip_unchanged,
+            unlicensed=self._unlicensed,
+        )
         call = upsert.post(None)
         return Job([Entry(row, customer.external_id, call.body)], call, upsert.talk, order=customer.external_id)
 
@@ -84,13 +103,19 @@ class Upsert:
     :param customer: The customer.
     :param replace_metadata: Whether metadata that it does not name is deleted.
     :param skip_unchanged: Whether nothing is sent where nothing would change.
+    :param unlicensed: Premium fields that an answer showed to be dropped; shared by all customers.
     """
 
-    def __init__(self, customer: Customer, *, replace_metadata: bool, skip_unchanged: bool) -> None:
+    def __init__(
+        self, customer: Customer, *, replace_metadata: bool, skip_unchanged: bool, unlicensed: set[str]
+    ) -> None:
         self._customer = customer
         self._replace = replace_metadata
         self._skip_unchanged = skip_unchanged
-        self._was_there: bool | None = None  # at the first look, also if the conversation begins anew
+        self._unlicensed = unlicensed
+        # At the first look, also if the conversation begins anew:
+        self._was_there: bool | None = None
+        self._differed: list[str] = []
 
     def post(self, held: Held | None) -> Call:
         """
@@ -98,13 +123,9 @@ class Upsert:
 
         :raises InvalidRecord: if there would be too much metadata.
         """
-        payload, metadata = dict(self._customer.payload), self._customer.metadata
-        if metadata is not None and (held is None or metadata_changes(metadata, held, replace=self._replace)):
-            rows = held.get("metadata") or [] if held else []
-            payload["metadata"] = metadata_list(metadata, rows, replace=self._replace)
-        body = encode({"customer": payload})
+        body = encode({"customer": to_send(self._customer, held, replace_metadata=self._replace)})
         # Lago calls the payment provider each time it is asked to, so that post is not repeated unseen.
-        return Call("POST", "customers", body=body, repeatable=not self._customer.syncs)
+        return Call("POST", "customers", body=body, repeatable=not self._customer.syncs, expects="customer")
 
     def talk(self) -> Conversation:
         """Look up, post, and find out what became of it."""
@@ -112,49 +133,78 @@ class Upsert:
             held = yield from find("customer", self._customer.external_id)
             if isinstance(held, Settled):
                 return held
-            if self._was_there is None:
-                self._was_there = held is not None
-                if held is not None and self._skip_unchanged and not self._changes(held):
-                    return Settled(Outcome.SKIPPED, "unchanged", reason="unchanged", lago_id=held.get("lago_id"))
             try:
-                call = self.post(held)
+                settled, call = self._look_at(held), self.post(held)
             except InvalidRecord as error:
                 return Settled(Outcome.REJECTED, reason=error.reason, detail=error.detail)
+            if settled is not None:
+                return settled
             reply = yield call
             if reply.succeeded:
                 return self._accepted(reply.part("customer"))
             if reply.unknown:
                 # 500 again and again while others are fine is about this customer; else what came of it shows.
                 return (yield from self._after_silence(reply))
-            if not _is_race(reply):
+            if _details(reply) == _LOST_CREATION and not reply.repeated:
+                self._was_there = True  # another one made it meanwhile
+            if not _is_race(reply) and reply.status != 429:
                 return (yield from self._after_refusal(reply))
+        if reply.status == 429:
+            return Lost(f"POST customers: {reply.refusal.reason}")
         return rejected(reply, "others change this customer at the same time, again and again")
+
+    def _look_at(self, held: Held | None) -> Settled | None:
+        """Remember what was there at first; return the outcome where nothing has to be sent."""
+        if self._was_there is not None:
+            return None
+        self._was_there = held is not None
+        self._differed = [] if held is None else self._changes(held)
+        if held is None or not self._skip_unchanged or not set(self._differed) <= self._unlicensed:
+            return None
+        return Settled(Outcome.SKIPPED, "unchanged", reason="unchanged", lago_id=held.get("lago_id"))
 
     def _changes(self, held: Held) -> list[str]:
         return changes(self._customer, held, replace_metadata=self._replace)
 
-    def _accepted(self, customer: Mapping[str, Any], detail: str = "") -> Settled:
+    def _accepted(self, customer: Held) -> Settled:
         kind = "updated" if self._was_there else "created"
-        return Settled(Outcome.ACCEPTED, kind, detail=detail, lago_id=customer.get("lago_id"))
+        # A premium field without a licence, or what only a customer without subscriptions may change.
+        lost = dropped(self._changes(customer)) if self._customer.may_be_dropped else []
+        first = [name for name in lost if name not in self._unlicensed]
+        self._unlicensed.update(PREMIUM.intersection(lost))
+        detail = f"Lago did not take over {', '.join(first)} (no premium licence, or not for this customer)"
+        facts = {"not_taken": lost} if lost else {}
+        return Settled(
+            Outcome.ACCEPTED, kind, detail=detail if first else "", lago_id=customer.get("lago_id"), facts=facts
+        )
 
     def _after_silence(self, reply: Reply) -> Generator[Call, Reply, Settled | Lost]:
         held = yield from find("customer", self._customer.external_id)
         if isinstance(held, Settled):
             return held
-        if held is not None and not self._changes(held):
+        if held is not None and dropped(differing := self._changes(held)) == differing:
             return self._accepted(held)
-        if self._customer.syncs and reply.status != 500:
+        if not self.post(held).repeatable and reply.status != 500:
             return Lost(f"POST customers: {reply.refusal.reason}")
+        if held is not None and self._is_saved(held):
+            return self._saved_but(reply, held)
         return rejected(reply, "refused by Lago, or on the way to it")
 
     def _after_refusal(self, reply: Reply) -> Generator[Call, Reply, Settled]:
         """Tell a refusal from one that came after Lago had saved the customer: it calls payment providers then."""
-        if reply.status == 422 and reply.refusal.code == "validation_errors" and not _names_provider(reply):
+        named = _names_provider(reply)
+        if reply.status == 422 and reply.refusal.code == "validation_errors" and not named:
             return rejected(reply, "refused by Lago; the customer is as it was")
         held = yield from find("customer", self._customer.external_id)
-        saved = held is not None and not isinstance(held, Settled) and (not self._was_there or not self._changes(held))
-        if not saved or held is None or isinstance(held, Settled):
+        if held is None or isinstance(held, Settled):
             return rejected(reply, "refused by Lago")
+        return self._saved_but(reply, held) if self._is_saved(held) else rejected(reply, "refused by Lago")
+
+    def _is_saved(self, held: Held) -> bool:
+        """Tell whether Lago took over what it saves first, of a customer that it holds."""
+        return not self._was_there or (bool(saved_at_once(self._differed)) and not saved_at_once(self._changes(held)))
+
+    def _saved_but(self, reply: Reply, held: Held) -> Settled:
         refusal = reply.refusal
         return Settled(
             Outcome.REJECTED,
