@@ -16,17 +16,43 @@ from typing import Any
 from airflow_provider_lago.api.objects import (
     as_choice,
     as_flag,
-    as_list,
     as_object,
+    as_objects,
     as_text,
     check_id,
     check_known,
+    refuse_unsendable_parts,
 )
-from airflow_provider_lago.api.records import InvalidRecord, refuse_unsendable
+from airflow_provider_lago.api.records import InvalidRecord
 from airflow_provider_lago.api.timestamps import InvalidTime, to_iso
 
 _IDS = ("external_customer_id", "plan_code", "external_id")
 _TIMES = ("subscription_at", "ending_at")
+
+
+def _part(*known: str) -> Callable[[Any, str], dict[str, Any]]:
+    def read(value: Any, name: str) -> dict[str, Any]:
+        part = as_object(value, name)
+        check_known(part, known, f"{name}.")
+        return part
+
+    return read
+
+
+# A misspelt override is dropped by Lago in silence, and the customer billed at the plan's own price.
+_overrides = _part(
+    "amount_cents",
+    "amount_currency",
+    "description",
+    "name",
+    "invoice_display_name",
+    "trial_period",
+    "tax_codes",
+    "minimum_commitment",
+    "charges",
+    "fixed_charges",
+    "usage_thresholds",
+)
 
 _FIELDS: dict[str, Callable[[Any, str], Any]] = {
     "name": as_text,
@@ -36,12 +62,12 @@ _FIELDS: dict[str, Callable[[Any, str], Any]] = {
     "progressive_billing_disabled": as_flag,
     "consolidate_invoice": as_flag,
     "purchase_order_number": as_text,
-    "invoice_custom_section": as_object,
-    "activation_rules": as_list,
-    "payment_method": as_object,
-    "usage_thresholds": as_list,
-    "plan_overrides": as_object,
-    "authorization": as_object,
+    "invoice_custom_section": _part("skip_invoice_custom_sections", "invoice_custom_section_codes"),
+    "activation_rules": as_objects,
+    "payment_method": _part("payment_method_type", "payment_method_id"),
+    "usage_thresholds": as_objects,
+    "plan_overrides": _overrides,
+    "authorization": _part("amount_cents", "amount_currency"),
 }
 
 #: Every field of a subscription; ``authorization`` stands beside it in the request.
@@ -49,6 +75,9 @@ SUBSCRIPTION_FIELDS = frozenset({*_IDS, *_TIMES, *_FIELDS})
 
 #: States in which an id is taken.
 LIVE = ("active", "pending", "incomplete")
+
+#: The same, in the order in which a post meets them.
+_MET = ("incomplete", "active", "pending")
 
 #: Fields that Lago ignores where the subscription exists already, and that can be compared.
 _COMPARED = ("name", "billing_time", "ending_at", "purchase_order_number", "consolidate_invoice")
@@ -77,6 +106,11 @@ class Subscription:
         """Whether it has prices of its own: Lago takes each post of such a one for a change of plan, and bills it."""
         return bool(self.payload.get("plan_overrides"))
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether creating it twice does no harm; an authorization reserves money on a card each time."""
+        return not self.overrides_plan and self.authorization is None
+
 
 def check_subscription(payload: Mapping[str, Any], zone: tzinfo = UTC) -> Subscription:
     """
@@ -97,7 +131,7 @@ def check_subscription(payload: Mapping[str, Any], zone: tzinfo = UTC) -> Subscr
     start, end = (checked.get(name) for name in _TIMES)
     if start and end and end[:10] <= start[:10]:
         raise InvalidRecord("ending_at: not after subscription_at", f"{end} is not a day after {start}")
-    refuse_unsendable(checked, "")
+    refuse_unsendable_parts(checked)
     authorization = checked.pop("authorization", None)
     return Subscription(
         checked["external_id"], checked["external_customer_id"], checked["plan_code"], checked, authorization
@@ -111,19 +145,19 @@ def _time(value: Any, name: str, zone: tzinfo) -> str:
         raise InvalidRecord(f"{name}: not a time", str(error)) from None
 
 
-def current(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def current(rows: Sequence[Mapping[str, Any]], external_customer_id: str) -> Mapping[str, Any] | None:
     """
     Return the one of several with the same id that a post would meet.
 
-    A downgrade leaves two: the active one, and the pending one that follows it.
+    A downgrade leaves two: the active one, and the pending one that follows it. Two customers may have pending ones of
+    the same id; then it is the customer's own that counts.
 
     :param rows: Subscriptions as Lago answers them.
+    :param external_customer_id: Whose subscription is to be created.
     """
-    for status in ("incomplete", "active", "pending"):
-        found = next((row for row in rows if row.get("status") == status), None)
-        if found is not None:
-            return found
-    return None
+    live = [row for row in rows if row.get("status") in _MET]
+    own = [row for row in live if row.get("external_customer_id") == external_customer_id]
+    return min(own or live, key=lambda row: _MET.index(row["status"]), default=None)
 
 
 def ignored(subscription: Subscription, held: Mapping[str, Any]) -> list[str]:
@@ -141,7 +175,7 @@ def ignored(subscription: Subscription, held: Mapping[str, Any]) -> list[str]:
 
 
 def _same(wanted: Any, held: Any) -> bool:
-    if wanted == held:
+    if wanted == held or (wanted == "" and held is None):
         return True
     try:
         return _instant(wanted) == _instant(held)

@@ -70,8 +70,13 @@ def to_iso(value: Any, zone: tzinfo = UTC) -> str:
         except ValueError:
             raise InvalidTime(f"{_short(text)} is not ISO 8601, such as 2026-11-22 or 2026-11-22T10:00:00Z") from None
     if isinstance(value, datetime):
+        if value != value:  # noqa: PLR0124 - pandas' NaT, which is a datetime
+            raise InvalidTime("NaT is no time: make it None, or leave it out")
         aware = value if value.utcoffset() is not None else value.replace(tzinfo=zone)
-        return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        try:
+            return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        except OverflowError:
+            raise InvalidTime(f"{value.isoformat()} is before the year 1 or after 9999 in UTC") from None
     if isinstance(value, date):
         return value.isoformat()
     raise InvalidTime(f"a {type(value).__name__} is not a time: give a datetime, a date or ISO 8601 text")

@@ -18,7 +18,7 @@ from airflow_provider_lago.api.subscriptions import (
     ignored,
 )
 from airflow_provider_lago.delivery.calls.conversation import Conversation, Job, Lost, Reply, rejected
-from airflow_provider_lago.delivery.calls.lookups import Held, find, find_all
+from airflow_provider_lago.delivery.calls.lookups import Held, find, find_all, is_not_filtered
 from airflow_provider_lago.delivery.calls.plan import CallPlan
 from airflow_provider_lago.delivery.ledger import Entry
 from airflow_provider_lago.delivery.outcomes import Outcome, Settled
@@ -31,12 +31,23 @@ FAIL = "fail"
 #: Customers that are known to be there, of the latest ones that were looked up: they have many subscriptions.
 _MOST_KNOWN = 10_000
 
+#: Posts of one subscription, the first one included, while another one is made for the same new customer.
+_MOST_POSTS = 3
 
-class KnownCustomers:
-    """Remembers which customers are in Lago, as far as its memory reaches."""
+#: What Lago says where an id is taken: that of the subscription, or of the customer that it makes along the way.
+_TAKEN = {"external_id": ["value_already_exist"]}
+
+
+class Memory:
+    """
+    What one delivery learns of Lago.
+
+    It remembers which customers are there, as far as it reaches, and whether lists are filtered by an id.
+    """
 
     def __init__(self) -> None:
         self._ids: dict[str, None] = {}
+        self.filters_lists = True
 
     def __contains__(self, external_id: str) -> bool:
         return external_id in self._ids
@@ -61,7 +72,7 @@ class SubscriptionPlan(CallPlan):
     on_existing: str = KEEP
     require_customer: bool = True
     zone: tzinfo = UTC
-    _known_customers: KnownCustomers = field(default_factory=KnownCustomers)
+    _memory: Memory = field(default_factory=Memory)
 
     noun: ClassVar[str] = "subscriptions"
     id_field: ClassVar[str] = "external_id"
@@ -77,10 +88,12 @@ class SubscriptionPlan(CallPlan):
     def job(self, row: Row, record: Mapping[str, Any], payload: dict[str, Any]) -> Job:
         """Return how a subscription gets into Lago."""
         subscription = check_subscription(payload, self.zone)
-        known = self._known_customers if self.require_customer else None
-        creation = Creation(subscription, on_existing=self.on_existing, known_customers=known)
-        entry = Entry(row, subscription.external_id, creation.call.body)
-        return Job([entry], creation.call, creation.talk, order=subscription.external_id)
+        creation = Creation(
+            subscription, on_existing=self.on_existing, require_customer=self.require_customer, memory=self._memory
+        )
+        call = creation.post(None)
+        entry = Entry(row, subscription.external_id, call.body)
+        return Job([entry], call, creation.talk, order=subscription.external_id)
 
 
 class Creation:
@@ -89,62 +102,79 @@ class Creation:
 
     :param subscription: The subscription.
     :param on_existing: What to do where the id is taken.
-    :param known_customers: Customers that are there; None where the customer need not be.
+    :param require_customer: Whether the customer must be there.
+    :param memory: What the delivery learned of Lago.
     """
 
-    def __init__(self, subscription: Subscription, *, on_existing: str, known_customers: KnownCustomers | None) -> None:
+    def __init__(self, subscription: Subscription, *, on_existing: str, require_customer: bool, memory: Memory) -> None:
         self._wanted = subscription
         self._on_existing = on_existing
-        self._customers = known_customers
+        self._requires_customer = require_customer
+        self._memory = memory
         self._posted = False  # also if the conversation begins anew
         self._before: Held | None = None
         beside = {} if subscription.authorization is None else {"authorization": subscription.authorization}
-        # Lago answers a post that comes twice with what the first one made, but takes one with prices of its own for a
-        # change of plan: it ends the subscription, bills it, and begins another.
-        self.call = Call(
-            "POST",
-            "subscriptions",
-            body=encode({"subscription": subscription.payload, **beside}),
-            repeatable=not subscription.overrides_plan,
-        )
+        self._body = encode({"subscription": subscription.payload, **beside})
+
+    def post(self, held: Held | None) -> Call:
+        """
+        Return the call that creates the subscription, or changes the plan of the one that Lago holds.
+
+        Lago answers a post that comes twice with what the first one made. But one with prices of its own is a change of
+        plan to it: it ends the subscription, bills it, and begins another. And a downgrade that comes twice cancels
+        the one that waits and makes another.
+        """
+        repeatable = self._wanted.repeatable and held is None
+        return Call("POST", "subscriptions", body=self._body, repeatable=repeatable, expects="subscription")
 
     def talk(self) -> Conversation:
         """Look up, decide, post, and find out what became of it."""
-        held = yield from self._look_up()
-        if isinstance(held, Settled):
-            return held
-        if self._posted and (settled := self._of_earlier_post(held)):
-            return settled
-        if held is None:
-            missing = yield from self._miss_customer()
-            if missing is not None:
-                return missing
-        elif (settled := self._decide(held)) is not None:
-            return settled
-        self._before, self._posted = held, True
-        reply = yield self.call
-        if reply.succeeded:
-            return self._read(reply.part("subscription"))
-        if reply.unknown:
-            return (yield from self._after_silence(reply))
-        return rejected(reply, "refused by Lago; nothing was changed")
+        for _ in range(_MOST_POSTS):
+            held = yield from self._look_up()
+            if isinstance(held, Settled):
+                return held
+            if self._posted and (settled := self._of_earlier_post(held)):
+                return settled
+            if held is None:
+                missing = yield from self._miss_customer()
+                if missing is not None:
+                    return missing
+            elif (settled := self._decide(held)) is not None:
+                return settled
+            self._before, self._posted = held, True
+            reply = yield self.post(held)
+            if reply.succeeded:
+                return self._read(reply.part("subscription"))
+            if reply.unknown:
+                return (yield from self._after_silence(reply))
+            if reply.status != 429 and not (_is_taken(reply) and held is None):
+                break
+        if reply.status == 429:
+            return Lost(f"POST subscriptions: {reply.refusal.reason}")
+        return rejected(reply, "refused by Lago; no subscription was created or changed")
 
     def _look_up(self) -> Generator[Call, Reply, Held | Settled | None]:
-        rows = yield from find_all("subscription", self._wanted.external_id, status=list(LIVE))
-        if not isinstance(rows, Settled):
-            return current(rows)
-        if rows.reason != "external_id: cannot be looked up" or "." in self._wanted.external_id:
-            return rows
+        wanted = self._wanted.external_id
+        if self._memory.filters_lists or "." in wanted:
+            rows = yield from find_all("subscription", wanted, status=list(LIVE))
+            if not isinstance(rows, Settled):
+                return current(rows, self._wanted.external_customer_id)
+            if "." in wanted or not is_not_filtered(rows):
+                return rows
+            self._memory.filters_lists = False
+        found: list[Held] = []
         for status in LIVE:
-            held = yield from find("subscription", self._wanted.external_id, status=status)
-            if held is not None:
+            held = yield from find("subscription", wanted, status=status)
+            if isinstance(held, Settled):
                 return held
-        return None
+            if held is not None:
+                found.append(held)
+        return current(found, self._wanted.external_customer_id)
 
     def _miss_customer(self) -> Generator[Call, Reply, Settled | None]:
         """Reject a record whose customer is not there: Lago would make a bare one out of a typo."""
         customer = self._wanted.external_customer_id
-        if self._customers is None or customer in self._customers:
+        if not self._requires_customer or customer in self._memory:
             return None
         held = yield from find("customer", customer)
         if isinstance(held, Settled):
@@ -157,7 +187,7 @@ class Creation:
                 "require_customer=False",
                 code="customer_not_found",
             )
-        self._customers.add(customer)
+        self._memory.add(customer)
         return None
 
     def _decide(self, held: Held) -> Settled | None:
@@ -230,12 +260,14 @@ class Creation:
         if settled is not None:
             return settled
         if reply.status == 500:
-            return rejected(reply, "refused by Lago; nothing was changed")
+            return rejected(reply, "refused by Lago; no subscription was created or changed")
         return Lost(f"POST subscriptions: {reply.refusal.reason}")
 
     def _of_earlier_post(self, held: Held | None) -> Settled | None:
         """Return the outcome where what Lago holds now is what an earlier post asked for; None where it is not."""
-        if held is None or self._wanted.plan_code not in {held.get("plan_code"), held.get("next_plan_code")}:
+        if held is None or held.get("external_customer_id") != self._wanted.external_customer_id:
+            return None
+        if self._wanted.plan_code not in {held.get("plan_code"), held.get("next_plan_code")}:
             return None
         return self._read(held)
 
@@ -254,3 +286,8 @@ class Creation:
 
 def _facts(held: Held) -> dict[str, Any]:
     return {name: held.get(name) for name in ("status", "plan_code", "previous_plan_code", "next_plan_code")}
+
+
+def _is_taken(reply: Reply) -> bool:
+    body = reply.json()
+    return reply.status == 422 and isinstance(body, dict) and body.get("error_details") == _TAKEN
