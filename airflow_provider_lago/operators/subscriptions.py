@@ -103,7 +103,8 @@ class LagoTerminateSubscriptionOperator(LagoDeliveryOperator):
         return True
 
     def _plan(self, common: dict[str, Any]) -> TerminationPlan:
-        options = {name: getattr(self, name) for name in OPTIONS}
+        # A template gives an empty text for none.
+        options: dict[str, Any] = {name: getattr(self, name) or None for name in OPTIONS}
         for name, value in options.items():
             if value is not None:
                 check_choice(name, value, OPTIONS[name])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 from airflow_provider_lago.api.calls import Call, build_call
 from airflow_provider_lago.api.objects import as_choice, check_id, check_known
 from airflow_provider_lago.api.paths import path
+from airflow_provider_lago.api.records import InvalidRecord
 from airflow_provider_lago.delivery.calls.conversation import Conversation, Job, rejected
 from airflow_provider_lago.delivery.calls.lookups import Held, find
 from airflow_provider_lago.delivery.calls.plan import CallPlan
@@ -25,6 +27,9 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
 
 #: The state that a subscription is in once it is ended.
 _ENDED = {"active": "terminated", "pending": "canceled"}
+
+#: How far a server's clock may be from this one.
+_CLOCKS_DIFFER = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +62,12 @@ class TerminationPlan(CallPlan):
         given = {name: value for name, value in payload.items() if value is not None}
         check_known(given, self.known or ())
         external_id = check_id(given, "external_id")
+        if "." in external_id:
+            raise InvalidRecord(
+                "external_id: holds a dot",
+                f"releases of Lago up to 1.51 would cut it at the dot and end subscription "
+                f"{external_id.partition('.')[0]!r} instead: end it in Lago's web interface",
+            )
         options = {name: as_choice(given[name], name, OPTIONS[name]) for name in OPTIONS if name in given}
         query = {name: options.get(name, getattr(self, name)) for name in OPTIONS}
         status = query["status"]
@@ -66,6 +77,7 @@ class TerminationPlan(CallPlan):
             path("subscriptions", external_id),
             params={**query, "status": status if status == "pending" else None},
             idempotent=True,
+            expects="subscription",
         )
         termination = Termination(external_id, status, call)
         return Job([Entry(row, external_id, None)], call, termination.talk, order=external_id)
@@ -84,29 +96,42 @@ class Termination:
         self._external_id = external_id
         self._status = status
         self._call = call
-        self._asked = False  # also if the conversation begins anew
+        self._begun: datetime | None = None  # also if the conversation begins anew
 
     def talk(self) -> Conversation:
         """End it; where there is none, find out whether it has ended before."""
-        again, self._asked = self._asked, True
+        again, ended = self._begun is not None, _ENDED[self._status]
+        self._begun = self._begun or datetime.now(UTC)
         reply = yield self._call
         if reply.succeeded:
-            answered = reply.part("subscription")
-            return _ended(Outcome.ACCEPTED, answered, answered.get("status") or _ENDED[self._status])
-        if reply.status != 404:
+            return _ended(Outcome.ACCEPTED, reply.part("subscription"), ended)
+        if reply.status != 404 and not reply.unknown:
             return rejected(reply, "refused by Lago; the subscription is as it was")
-        ended = _ENDED[self._status]
+        if reply.unknown:
+            held = yield from find("subscription", self._external_id, status=self._status)
+            if held is not None:
+                return held if isinstance(held, Settled) else rejected(reply, "the subscription is as it was")
         held = yield from find("subscription", self._external_id, status=ended)
         if isinstance(held, Settled):
             return held
         if held is not None:
-            # An answer that was lost is told apart from an ending by somebody else.
-            mine = reply.repeated or again
+            # An answer that was lost is told apart from an ending by somebody else, or long ago.
+            mine = (reply.repeated or reply.unknown or again) and self._is_recent(held)
             return _ended(Outcome.ACCEPTED if mine else Outcome.SKIPPED, held, ended)
         other = "pending" if self._status == "active" else "active"
         held = yield from find("subscription", self._external_id, status=other)
-        hint = f"; there is one that is {other}: set status={other!r} where that is meant" if held else ""
-        return rejected(reply, f"there is no {self._status} subscription of that id, and none has ended{hint}")
+        hint = f"; there is one that is {other}: set status={other!r} where that is meant"
+        shown = hint if held is not None and not isinstance(held, Settled) else ""
+        return rejected(reply, f"there is no {self._status} subscription of that id, and none has ended{shown}")
+
+    def _is_recent(self, held: Held) -> bool:
+        """Tell whether a subscription ended after this was begun, as far as the two clocks agree."""
+        at = held.get("terminated_at") or held.get("canceled_at")
+        try:
+            moment = datetime.fromisoformat(at) if isinstance(at, str) else None
+            return moment is None or self._begun is None or moment >= self._begun - _CLOCKS_DIFFER
+        except (ValueError, TypeError):
+            return True
 
 
 def _ended(outcome: Outcome, held: Held, kind: str) -> Settled:
