@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 #: Requests that leave in even steps do not arrive so: a little is kept back, that the server never counts too many.
-_MARGIN = 1.02
+_MARGIN = 1.04
 
 
 class Pace:
@@ -25,6 +26,10 @@ class Pace:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._interval = _MARGIN / per_second if per_second else 0.0
+        # A worker that was held up finds several turns due at once: what counts then is who left in the last second.
+        most = max(1, int(per_second)) if per_second else 0
+        self._left: deque[float] = deque(maxlen=most)
+        self._span = most * self._interval
         self._sleep = sleep
         self._clock = clock
         self._next = 0.0
@@ -36,16 +41,14 @@ class Pace:
 
     async def turn(self) -> None:
         """Wait until a request may start, and take that turn."""
-        while True:
-            now = self._clock()
-            start = max(self._next, self._quiet_until)
-            if start <= now:
-                self._next = now + self._interval
+        start = self._next  # taken at once, in the order of asking; a hold or a full second still delays it
+        if self._interval:
+            self._next = max(start, self._clock()) + self._interval
+        while (wait := max(start, self._quiet_until, self._window_opens()) - self._clock()) > 0:
+            if not await self._sleep(wait):
                 return
-            taken = start > self._quiet_until
-            if taken:
-                # The turn is taken at once, in the order of asking; a hold that comes later still delays it.
-                self._next = start + self._interval
-            goes_on = await self._sleep(start - now)
-            if not goes_on or (taken and self._quiet_until <= self._clock()):
-                return
+        self._left.append(self._clock())
+
+    def _window_opens(self) -> float:
+        """When the oldest of the requests that fill a second is a second old."""
+        return self._left[0] + self._span if self._left and len(self._left) == self._left.maxlen else 0.0

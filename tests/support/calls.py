@@ -8,8 +8,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from support.deliveries import QUICK, connection
-
 from airflow_provider_lago.api.customers import Clearing
 from airflow_provider_lago.delivery.calls.customers import CustomerPlan
 from airflow_provider_lago.delivery.calls.subscriptions import SubscriptionPlan
@@ -18,6 +16,7 @@ from airflow_provider_lago.delivery.delivery import Delivery
 from airflow_provider_lago.delivery.report import FolderReport
 from airflow_provider_lago.delivery.shaping import Shaping
 from airflow_provider_lago.sources.values import ValueSource
+from support.deliveries import QUICK, connection
 
 
 class Run:

@@ -119,12 +119,18 @@ def rejected(reply: Reply, detail: str, **facts: Any) -> Settled:
 
 
 def holds(answer: Answer, root: str | None) -> bool:
-    """Tell whether an answer has an object, or a list of objects, under a root; always where none is expected."""
+    """
+    Tell whether an answer has what stands under a root; always where none is expected.
+
+    :param root: As Lago names them: ``customer`` is an object, ``customers`` a list of objects.
+    """
     if root is None:
         return True
     body = answer.json()
     found = body.get(root) if isinstance(body, dict) else None
-    return all(isinstance(row, dict) for row in found) if isinstance(found, list) else isinstance(found, dict)
+    if root.endswith("s"):
+        return isinstance(found, list) and all(isinstance(row, dict) for row in found)
+    return isinstance(found, dict)
 
 
 def is_readable(answer: Answer) -> bool:
