@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 
@@ -17,7 +18,7 @@ def keep_earlier(*paths: Path) -> None:
     :raises OSError: if one is not a file, or cannot be renamed.
     """
     for path in paths:
-        if path.exists() and not path.is_file():  # such as a folder, or /dev/null
+        if _is_no_file(path):
             raise OSError(f"{str(path)!r} is not a file, so it cannot be kept under another name")
     found = [path for path in paths if path.exists() or path.is_symlink()]
     if not found:
@@ -30,6 +31,14 @@ def keep_earlier(*paths: Path) -> None:
             path.replace(_numbered(path, number))
         except FileNotFoundError:  # another task was faster
             _numbered(path, number).unlink(missing_ok=True)
+
+
+def _is_no_file(path: Path) -> bool:
+    """Tell whether something else is there, such as a folder; in one look, as another task may rename it meanwhile."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def _reserve(paths: list[Path], number: int) -> bool:

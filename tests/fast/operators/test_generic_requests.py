@@ -226,7 +226,7 @@ class TestArguments:
 
         with DAG("d", schedule=None, default_args={"lago_conn_id": "other", "report_path": "/r", "concurrency": 2}):
             needs = {"LagoGenericRequestOperator": {"endpoint": "coupons"}}
-            for name in operators.__all__:
+            for name in (name for name in operators.__all__ if name != "LagoExtractOperator"):
                 made = getattr(operators, name)(task_id=name, **needs.get(name, {}))
                 assert (made.lago_conn_id, made.report_path, made.concurrency) == ("other", "/r", 2), name
 
