@@ -28,6 +28,8 @@ def read_webhook(conn_id: str, path: str | None = None) -> Webhook:
     """
     connection = BaseHook.get_connection(conn_id)
     try:
+        if connection.conn_type == "lago":
+            raise ConnectionSettingsError(conn_id, "this is a connection to Lago: a webhook needs one of type 'http'")
         webhook = parse_webhook(
             conn_id=conn_id,
             host=connection.host,
