@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.airflow_runs import Outcome, run, store
+from support.scripted import Reply, ScriptedServer
 
 PROJECT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(path for path in (PROJECT / "example_dags").glob("*.py") if path.stem != "__init__")
@@ -278,3 +279,41 @@ def test_the_readme_dag_does_what_the_readme_says(lago, tmp_path, monkeypatch):
 
 def read_lines(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_any_endpoint_is_called_for_each_row_and_a_list_is_read(lago, tmp_path, monkeypatch):
+    from airflow_provider_lago.hooks.lago import LagoHook
+
+    with LagoHook() as hook:
+        for code in ("vat/fr", "vat/de", "vat/lu"):
+            hook.post("taxes", json={"tax": {"code": code, "name": "old", "rate": 1}})
+    module = load(PROJECT / "example_dags" / "call_any_endpoint.py", monkeypatch)
+    outcome = run(module.call_any_endpoint())
+    assert outcome.state == "success"
+    assert outcome.returned("set_rates")["accepted"] == 3
+    assert outcome.returned("list_taxes") == {"items": 3, "path": str(tmp_path / "taxes.jsonl")}
+    held = {tax["code"]: (tax["name"], tax["rate"]) for tax in read_lines(tmp_path / "taxes.jsonl")}
+    assert held == {"vat/fr": ("VAT France", 20.0), "vat/de": ("VAT Germany", 19.0), "vat/lu": ("VAT Luxembourg", 17.0)}
+
+
+@pytest.mark.parametrize("status", [204, 503])
+def test_answers_are_forwarded_and_a_webhook_in_trouble_harms_nothing(status, lago, tmp_path, monkeypatch):
+    monkeypatch.setattr("airflow_provider_lago.api.retry.RetryPolicy.wait", lambda *_: 0.01)
+    with ScriptedServer(lambda request: Reply(status)) as webhook:
+        connection = {"conn_type": "http", "host": webhook.url}
+        monkeypatch.setenv("AIRFLOW_CONN_BILLING_WEBHOOK", json.dumps(connection))
+        module = load(PROJECT / "example_dags" / "forward_responses.py", monkeypatch)
+        outcome = run(module.forward_responses())
+    assert outcome.state == "success"
+    assert len(lago.customers()) == lago.count() == 2
+    (answer,) = read_lines(tmp_path / "answers.jsonl")
+    assert [record["id"] for record in answer["records"]] == ["acme:2026-11-02", "globex:2026-11-02"]
+    kept = len(read_lines(tmp_path / "customers-report" / "unforwarded.jsonl"))
+    told = outcome.returned("customers")["responses"]
+    if status == 204:
+        assert (told["forwarded"], told["not_forwarded"], kept) == (2, 0, 0)
+        bodies = {request.path: json.loads(request.body)["body"] for request in webhook.requests}
+        assert set(bodies["/lago/customers"]) == {"ours", "lago"}
+        assert bodies["/lago/usage"] == answer["body"]
+    else:
+        assert (told["forwarded"], told["not_forwarded"], kept) == (0, 2, 2)

@@ -24,7 +24,9 @@ def test_a_row_names_tests_that_exist(number):
         assert re.search(rf"^ *def {name}\(", (PROJECT / path).read_text(encoding="utf-8"), re.M), f"{path}::{name}"
 
 
-@pytest.mark.parametrize("page", sorted(PROJECT.glob("docs/*.md")) + [PROJECT / "README.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", sorted(PROJECT.glob("docs/*.md")) + [PROJECT / "README.md"], ids=lambda page: page.name
+)
 def test_links_between_the_documents_lead_somewhere(page):
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
     for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from support.deliveries import KEY, usage
 from support.scripted import CUT, Reply, ScriptedServer, as_json, refused
 
+from airflow_provider_lago import operators
 from airflow_provider_lago.api.retry import RetryPolicy
 from airflow_provider_lago.exceptions import (
     LagoDeliveryError,
@@ -214,15 +217,11 @@ class TestArguments:
         "wrong", [{"exclude": "a"}, {"transform": "f"}, {"fields": {"nothing_that_lago_has": "x"}}]
     )
     def test_what_no_other_try_heals_is_not_retried_by_its_siblings_either(self, name, wrong, lago_sandbox):
-        from airflow_provider_lago import operators
-
         with pytest.raises(LagoInputError):
             getattr(operators, name)(task_id="t", records=[{"external_id": "a"}], **wrong).execute(context())
 
     def test_default_arguments_reach_it(self):
         from airflow.providers.common.compat.sdk import DAG
-
-        from airflow_provider_lago import operators
 
         with DAG("d", schedule=None, default_args={"lago_conn_id": "other", "report_path": "/r", "concurrency": 2}):
             needs = {"LagoGenericRequestOperator": {"endpoint": "coupons"}}
@@ -561,3 +560,22 @@ def test_lago_words_about_a_group_reject_its_records(scripted):
     scripted(lambda request: refused({"name": ["value_is_mandatory"]}))
     with pytest.raises(LagoRejectedError, match="name: value_is_mandatory"):
         execute(endpoint="things", envelope="things", records=[{"a": 1}, {"a": 2}])
+
+
+@pytest.mark.parametrize("page", ["requests", "responses"])
+def test_the_documents_examples_are_operators(page):
+    text = (Path(__file__).resolve().parents[3] / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(block, {name: getattr(operators, name) for name in operators.__all__})
+
+
+def test_the_documents_example_of_an_answer_is_one(lago_sandbox, tmp_path):
+    text = (Path(__file__).resolve().parents[3] / "docs" / "responses.md").read_text(encoding="utf-8")
+    shown = json.loads(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1])
+    path = tmp_path / "a.jsonl"
+    execute(endpoint="customers", root="customer", records=[{"external_id": "acme"}], responses_path=str(path))
+    written = json.loads(path.read_text())
+    assert list(written) == list(shown)
+    assert {**written, "at": "", "body": "", "request_id": ""} == {**shown, "at": "", "body": "", "request_id": ""}
