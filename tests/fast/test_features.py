@@ -25,7 +25,7 @@ def test_a_row_names_tests_that_exist(number):
 
 
 @pytest.mark.parametrize(
-    "page", sorted(PROJECT.glob("docs/*.md")) + [PROJECT / "README.md"], ids=lambda page: page.name
+    "page", [*sorted(PROJECT.glob("docs/*.md")), PROJECT / "README.md"], ids=lambda page: page.name
 )
 def test_links_between_the_documents_lead_somewhere(page):
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
