@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from http.client import responses as reasons
-from io import BytesIO
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -27,19 +24,19 @@ from airflow_provider_lago.delivery.calls.requests import (
     takes_body,
 )
 from airflow_provider_lago.exceptions import LagoDeliveryError, LagoFatalDeliveryError, LagoRejectedError
+from airflow_provider_lago.extraction.items import line_of
+from airflow_provider_lago.operators.answers import Noted, as_response, decoded, write_lines
 from airflow_provider_lago.operators.arguments import Threshold, as_bool, as_count, check_whole
 from airflow_provider_lago.operators.base import LagoDeliveryOperator, so_far
 from airflow_provider_lago.sources.rows import Source
 from airflow_provider_lago.sources.values import ValueSource
 
 if TYPE_CHECKING:
-    import requests
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_lago.delivery.delivery import Result
     from airflow_provider_lago.delivery.plan import Plan
     from airflow_provider_lago.delivery.report import Report
-    from airflow_provider_lago.sources.rows import Row
 
 #: Records of a request where several may go together.
 _BATCH = 100
@@ -184,8 +181,8 @@ class LagoGenericRequestOperator(LagoDeliveryOperator):
 
     def execute(self, context: Context) -> Any:
         """Send the request, or those of all records, and return the answer or the summary."""
-        self._context = context
         if self.paginate:
+            self._context = context
             return self._pages(context)
         summary = super().execute(context)
         if not self._is_single or "preview" in summary:
@@ -264,6 +261,7 @@ class LagoGenericRequestOperator(LagoDeliveryOperator):
             )
 
     def _before_sending(self, plan: Plan[Any], context: Context) -> None:
+        self._context = context
         if self.once and _is_retry(context, self.retries or 0):
             raise LagoFatalDeliveryError(
                 f"Task {self.task_id!r}: {self.method} {self.endpoint} moves money and is sent once, and an earlier "
@@ -273,10 +271,10 @@ class LagoGenericRequestOperator(LagoDeliveryOperator):
 
     def _open_report(self, context: Context, *, receipts: bool) -> Report:
         report = super()._open_report(context, receipts=receipts)
-        return _Noted(report) if self._is_single else report
+        return Noted(report) if self._is_single else report
 
     def _judge(self, result: Result, threshold: Threshold, report: Report) -> None:
-        if isinstance(report, _Noted) and result.halt is None and result.tally.rejected:
+        if isinstance(report, Noted) and result.halt is None and result.tally.rejected:
             if isinstance(self._objection, AirflowSkipException):
                 raise self._objection
             raise LagoRejectedError(f"Task {self.task_id!r}: {self.method} {self.endpoint}: {report.rejection}")
@@ -327,7 +325,7 @@ class LagoGenericRequestOperator(LagoDeliveryOperator):
             return None
         call, answer = self._answered
         if self.response_filter is None:
-            return _decoded(answer)
+            return decoded(answer)
         try:
             return self._call(self.response_filter, call, answer)
         except AirflowSkipException:
@@ -363,13 +361,15 @@ class LagoGenericRequestOperator(LagoDeliveryOperator):
         if preview:
             return self._preview_of_pages(query)
         with self.hook as hook:
-            items = islice(hook.paginate(self.endpoint, collection=self.collection, params=query), most)
             if not self.responses_path:
-                found = list(items)
+                items = hook.paginate(self.endpoint, collection=self.collection, params=query)
+                found = list(islice(items, most))
                 return found if self.response_filter is None else self._with_context(self.response_filter, found)
+            pages = hook.pages(self.endpoint, collection=self.collection, params=query, raw=True)
+            lines = (line_of(item) for page in pages for item in page.items)
             try:
                 path = self._answers_file(self.responses_path, context)
-                return {"items": _write_lines(path, items), "path": str(path)}
+                return {"items": write_lines(path, islice(lines, most)), "path": str(path)}
             except OSError as error:
                 problem = f"responses_path: {error.strerror or error}"
             except ValueError as error:
@@ -381,37 +381,6 @@ class LagoGenericRequestOperator(LagoDeliveryOperator):
         url = f"{self.hook.settings.api_url}/{call.target}"
         self.log.info("Dry run, not sent: GET %s", url)
         return {"dry_run": True, "preview": [{"method": "GET", "url": url, "records": 0, "body": ""}], "report": {}}
-
-
-class _Noted:
-    """
-    A report that remembers why the one record was rejected, for the error's message.
-
-    :param report: Where all goes.
-    """
-
-    def __init__(self, report: Report) -> None:
-        self._report = report
-        self.wants_receipts = report.wants_receipts
-        self.rejection = ""
-
-    def rejected(self, row: Row, *, reason: str, detail: str, code: str | None, payload: bytes | None) -> None:
-        """Keep a rejected record with the reason."""
-        coded = f" ({code})" if code and code not in reason and not code.isdigit() else ""
-        self.rejection = f"{reason}{coded}; {detail}"
-        self._report.rejected(row, reason=reason, detail=detail, code=code, payload=payload)
-
-    def receipts(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Keep a line for each of some records."""
-        self._report.receipts(lines)
-
-    def finish(self, summary: Mapping[str, Any]) -> None:
-        """Keep the summary and close."""
-        self._report.finish(summary)
-
-    def paths(self) -> dict[str, str]:
-        """Return where the evidence lies."""
-        return self._report.paths()
 
 
 def _as_object(argument: str, value: Any) -> dict[str, Any]:
@@ -428,47 +397,6 @@ def _as_object(argument: str, value: Any) -> dict[str, Any]:
     if value is not None and not isinstance(value, Mapping):
         raise ValueError(f"{argument} must be a dict, not a {type(value).__name__}")
     return dict(value or {})
-
-
-def _decoded(answer: Answer) -> Any:
-    """Return what an answer holds: None where it is empty, text where it is no JSON."""
-    kind = answer.headers.get("content-type", "").split(";")[0].strip().lower()
-    if not answer.body.strip() or answer.body.strip() == b"null":
-        return None
-    decoded = None if kind == "text/plain" else answer.json()
-    return answer.body.decode("utf-8", "replace") if decoded is None else decoded
-
-
-def _write_lines(path: Path, items: Iterable[Any]) -> int:
-    from airflow_provider_lago.delivery.responses.file import LineFile
-
-    file, count = LineFile(path, what="responses_path"), 0
-    try:
-        for item in items:
-            file.write(encode_json(item))
-            count += 1
-    finally:
-        file.close()
-    return count
-
-
-def as_response(answer: Answer, url: str) -> requests.Response:
-    """
-    Return an answer as the class that users of Airflow's HttpOperator know.
-
-    :param answer: The answer.
-    :param url: Where it came from.
-    """
-    import requests
-
-    response = requests.Response()
-    response.status_code = answer.status
-    response.reason = reasons.get(answer.status, "")
-    response.headers.update(answer.headers)
-    response.url = url
-    response.encoding = "utf-8"
-    response.raw = BytesIO(answer.body)
-    return response
 
 
 def _is_retry(context: Context, retries: int) -> bool:

@@ -75,8 +75,6 @@ def prepare(arguments: Namespace, screen: Screen, stdin: TextIO) -> Trial:
     if arguments.records is not None:
         _replace(operator, source_arguments(arguments.records, stdin))
     operator.edits = dict(arguments.edits)
-    if hasattr(operator, "_context"):  # what execute() keeps for functions of the user's that ask for it
-        operator._context = context
     _log_to(operator.hook, notes)
     screen.secret = _key(operator)
     return Trial(operator, operator.plan(), context)

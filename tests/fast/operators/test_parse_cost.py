@@ -11,7 +11,11 @@ import airflow
 from airflow.providers.common.compat.sdk import BaseOperator
 before = set(sys.modules)
 from airflow_provider_lago import operators
-needs = {{"LagoIngestEventsOperator": {{"files": "x.jsonl"}}, "LagoGenericRequestOperator": {{"endpoint": "coupons"}}}}
+needs = {{
+    "LagoExtractOperator": {{"endpoint": "events", "path": "/data"}},
+    "LagoGenericRequestOperator": {{"endpoint": "coupons"}},
+    "LagoIngestEventsOperator": {{"files": "x.jsonl"}},
+}}
 for name in sys.argv[1:] or operators.__all__:
     getattr(operators, name)(task_id=name, **needs.get(name, {{}}))
 print(sorted(set({HEAVY!r}) & (set(sys.modules) - before)))
