@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_lago.api.answers import Answer
 from airflow_provider_lago.api.calls import Call
 from airflow_provider_lago.api.failures import Failure
-from airflow_provider_lago.delivery.calls.conversation import Conversation, Job, Lost, Reply, holds
+from airflow_provider_lago.delivery.calls.conversation import Conversation, Job, Lost, Reply
 from airflow_provider_lago.delivery.calls.judging import Again, judge
 from airflow_provider_lago.delivery.courier import Courier, Halt
 from airflow_provider_lago.delivery.ledger import Ledger
@@ -185,10 +185,10 @@ class Caller(Courier[Job]):
                     # The time of the answer: what worked must have been sent when this had failed already.
                     failing_since = min(failing_since, time.monotonic())
                     if verdict.executed and not call.repeatable:
-                        return _reply_of(call, result, executed)
+                        return Reply(result, executed, complete=False)
                     executed |= verdict.executed
                     if not verdict.outage and self._is_to_blame(call, failing_since, verdict, tries, parked):
-                        return _reply_of(call, result, executed)
+                        return Reply(result, executed, complete=False)
                     if tries < self._policy.attempts:
                         await self._pause(verdict, tries)
                         continue
@@ -201,7 +201,7 @@ class Caller(Courier[Job]):
                     return None
                 case _:
                     self._note_work(call, result, started)
-                    return _reply_of(call, result, executed)
+                    return Reply(result, executed)
 
     def _is_to_blame(self, call: Call, since: float, failure: Again, tries: int, parked: _Parked | None) -> bool:
         """Tell whether a call fails for what it says, as others like it are done."""
@@ -242,10 +242,6 @@ class Caller(Courier[Job]):
 
     def _give_up(self, job: Job, why: str) -> None:
         self._stop(Halt(f"gave up at {job.entries[0].row.where}: {why}", final=False))
-
-
-def _reply_of(call: Call, result: Answer | Failure, executed: bool) -> Reply:
-    return Reply(result, executed, isinstance(result, Answer) and holds(result, call.expects))
 
 
 def _say(conversation: Conversation, reply: Reply) -> Call | Settled | Lost:

@@ -26,7 +26,7 @@ class Reply:
 
     :param result: The answer; or why there is none, where Lago may have executed the call nevertheless.
     :param repeated: Whether an earlier try of the same call may have been executed, its answer being lost.
-    :param complete: Whether a success holds what the call asks for.
+    :param complete: Whether a success can be read and holds what the call asks for.
     """
 
     result: Answer | Failure
@@ -48,7 +48,7 @@ class Reply:
         """Whether Lago may have executed the call although it does not say so."""
         if isinstance(self.result, Failure) or self.status >= 500 or self.status == 408:
             return True
-        return 200 <= self.status < 300 and not (self.complete and is_readable(self.result))
+        return 200 <= self.status < 300 and not self.complete
 
     @property
     def refusal(self) -> Refusal:

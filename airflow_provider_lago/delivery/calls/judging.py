@@ -58,6 +58,8 @@ def judge(
     status = result.status
     if 200 <= status < 300:
         return _judge_success(result, conn_id, expects)
+    if _is_cut(result):
+        return Again(f"HTTP {status} with a body that is cut", executed=status == 422 or status >= 500, outage=True)
     error = read_error(result)
     if status == 429:
         # After a payment provider throttled Lago a part of the call may have been done.
@@ -80,10 +82,20 @@ def judge(
     return Stop(describe(result, conn_id)) if lasts(result) else Take()
 
 
+def _is_cut(answer: Answer) -> bool:
+    """Tell whether a body that says it is JSON is none: what Lago says is then not known, whatever the status."""
+    kind = answer.headers.get("content-type", "").split(";")[0].strip().lower()
+    return kind == "application/json" and bool(answer.body.strip()) and not _is_json(answer)
+
+
+def _is_json(answer: Answer) -> bool:
+    return answer.json() is not None or answer.body.strip() == b"null"
+
+
 def _judge_success(answer: Answer, conn_id: str, expects: str | None) -> Verdict:
     if is_web_page(answer):
         return Stop(f"HTTP {answer.status} with a web page instead of Lago's answer: check the host of {conn_id!r}")
-    if is_readable(answer) and holds(answer, expects):
+    if is_readable(answer) if expects is None else holds(answer, expects):
         return Take()
     if answer.json() is not None or not answer.body.strip():
         return Again(f"HTTP {answer.status} without the {expects} that was asked for", executed=True, outage=True)

@@ -110,6 +110,13 @@ class TestOutage:
         assert run.counts[1:] == (0, 0, 0)
         assert not run.halt.final
 
+    def test_a_refusal_that_is_cut_on_its_way_is_no_refusal(self, tmp_path):
+        cut = Reply(404, b'{"status":404,"err', {"Content-Type": "application/json; charset=utf-8"})
+        first = itertools.count()
+        with ScriptedServer(Lago(lambda request, name: cut if next(first) < 2 else None)) as server:
+            run = upsert(server, records(5), tmp_path)
+        assert run.counts == (5, 5, 0, 0)
+
 
 class TestPoison:
     @pytest.mark.parametrize("count", [2, 10, 200])
