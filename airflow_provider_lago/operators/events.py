@@ -103,6 +103,8 @@ class LagoIngestEventsOperator(LagoDeliveryOperator):
         )
 
     def _constants(self) -> dict[str, Any]:
+        if self.constants is not None and not isinstance(self.constants, Mapping):
+            raise ValueError(f"constants must be a dict, not a {type(self.constants).__name__}")
         constants = dict(self.constants or {})
         if constants.get("timestamp") == _NOW:
             constants["timestamp"] = datetime.now(UTC)

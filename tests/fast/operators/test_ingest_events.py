@@ -312,6 +312,7 @@ class TestWrongInput:
             ({"records": [], "timestamp_unit": "min"}, "timestamp_unit must be one of"),
             ({"records": [], "timezone": "Mars"}, "'Mars' is not known"),
             ({"records": [], "fields": {"cod": "x"}}, "fields names 'cod'"),
+            ({"records": [], "constants": [1]}, "constants must be a dict"),
             ({"records": [], "transaction_id": "id"}, "did you mean"),
             ({"records": [], "on_duplicate": "ignore"}, "on_duplicate must be one of"),
             ({"records": [], "dry_run": "perhaps"}, "dry_run must be true or false"),
