@@ -30,7 +30,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--rate-limit", type=int, metavar="N", help="requests per window (default: no limit)")
     parser.add_argument("--rate-window", type=float, default=1.0, metavar="SECONDS", help="default: %(default)s")
-    parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="added to every answer")
+    parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="that every answer takes")
     parser.add_argument("--max-batch", type=int, default=100, metavar="N", help="default: %(default)s")
     parser.add_argument("--premium", action="store_true", help="as with a premium licence")
     parser.add_argument("--release", metavar="X.Y.Z", help="behave as an older release of Lago")

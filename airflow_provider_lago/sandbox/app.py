@@ -32,7 +32,7 @@ class SandboxApp:
     Lago's API; everything else goes to another application.
 
     :param desk: the application behind ``/_sandbox`` and the HTML page.
-    :param latency: seconds added to every answer of the API.
+    :param latency: seconds that every answer of the API takes, the work on it included.
     :param keep_requests: how many requests the journal remembers.
     """
 
@@ -79,9 +79,12 @@ class SandboxApp:
 
     async def _serve(self, call: Call, arrived: float, scope: Scope, receive: Receive, send: Send) -> None:
         seconds, fault = self.faults.pick(call.method, call.path, call.body, call.query_string)
-        if seconds + self.latency > 0:
-            await asyncio.sleep(seconds + self.latency)
+        if seconds > 0:
+            await asyncio.sleep(seconds)
         given = self._answer(call, fault)
+        left = arrived + seconds + self.latency - time.monotonic()
+        if self.latency > 0 and left > 0:
+            await asyncio.sleep(left)
         dropped = fault is not None and fault.kind in ("lost_response", "reset")
         self.journal.note(
             SeenRequest(

@@ -71,7 +71,7 @@ class Sandbox(Seeds):
         or just keys.
     :param rate_limit: requests of the organization per ``rate_window`` seconds; None for no limit.
     :param rate_window: seconds.
-    :param latency: seconds added to every answer of the API.
+    :param latency: seconds that every answer of the API takes, the work on it included.
     :param max_batch: the longest batch of events that is taken.
     :param premium: as with a premium licence: overrides of plans, customers' timezones and grace periods.
     :param release: behave as an older release of Lago, such as ``1.48.0``, where clients can tell.
