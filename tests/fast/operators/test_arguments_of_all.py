@@ -1,11 +1,11 @@
 """What every operator that delivers promises of the arguments they share, over the sandbox."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 from support.deliveries import usage
 from support.front import Front
+from support.tasks import context
 
 from airflow_provider_lago import operators
 from airflow_provider_lago.exceptions import LagoInputError
@@ -44,8 +44,7 @@ def execute(name, count=5, records=None, **arguments):
     fixed, make = CASES[name]
     records = make(count) if records is None else records
     made = getattr(operators, name)(task_id="t", records=records, **{**fixed, **arguments})
-    ti = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=-1, try_number=1, max_tries=0)
-    return made.execute({"ti": ti})
+    return made.execute(context())
 
 
 def writes(seen):

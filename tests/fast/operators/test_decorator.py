@@ -8,10 +8,10 @@ import sys
 import threading
 import time
 from importlib.metadata import PackageNotFoundError, distribution
-from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, task
+from support import tasks
 from support.deliveries import KEY, usage
 from support.scripted import Reply, ScriptedServer
 
@@ -21,8 +21,7 @@ from airflow_provider_lago.get_provider_info import get_provider_info
 
 
 def context(**more):
-    ti = {"dag_id": "d", "run_id": "r", "task_id": "deliver", "map_index": -1, "try_number": 1}
-    return {"ti": SimpleNamespace(**ti), **more}
+    return tasks.context(more, task_id="deliver")
 
 
 def operator(function, *op_args, op_kwargs=None, **arguments):

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import tracemalloc
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pendulum
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, ObjectStoragePath
 from fast.extraction.recorder import Recorder
+from support import tasks
 from support.deliveries import KEY, usage
 from support.scripted import Reply, ScriptedServer, as_json
 
@@ -23,9 +24,7 @@ from airflow_provider_lago.operators import LagoExtractOperator
 BEGIN = datetime.fromtimestamp(1_700_000_000, UTC)
 
 
-def context(**changes):
-    ti = {"dag_id": "d", "run_id": "r", "task_id": "extract", "map_index": -1, "try_number": 1, **changes}
-    return {"ti": SimpleNamespace(**ti)}
+context = partial(tasks.context, task_id="extract")
 
 
 def operator(path, **arguments):

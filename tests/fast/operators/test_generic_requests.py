@@ -7,10 +7,10 @@ import logging
 import re
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from support import tasks
 from support.deliveries import KEY, usage
 from support.scripted import CUT, Reply, ScriptedServer, as_json, refused
 
@@ -26,8 +26,7 @@ from airflow_provider_lago.operators import LagoGenericRequestOperator
 
 
 def context(**changes):
-    ti = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1, "try_number": 1, "max_tries": 0, **changes}
-    return {"ti": SimpleNamespace(**ti), "ds": "2026-11-02"}
+    return tasks.context({"ds": "2026-11-02"}, **changes)
 
 
 def operator(**arguments):

@@ -4,11 +4,12 @@ import json
 import logging
 import signal
 import socket
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSkipException
+from support import tasks
 from support.deliveries import KEY, usage
 from support.scripted import Reply, ScriptedServer, echo
 
@@ -21,10 +22,7 @@ from airflow_provider_lago.exceptions import (
 )
 from airflow_provider_lago.operators import LagoIngestEventsOperator
 
-
-def context(**changes):
-    ti = {"dag_id": "d", "run_id": "r", "task_id": "deliver", "map_index": -1, "try_number": 1, **changes}
-    return {"ti": SimpleNamespace(**ti)}
+context = partial(tasks.context, task_id="deliver")
 
 
 def operator(**arguments):

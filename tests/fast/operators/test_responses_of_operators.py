@@ -5,21 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import time
-from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowNotFoundException
 from support.deliveries import KEY, usage
 from support.scripted import CUT, Reply, ScriptedServer, as_json
+from support.tasks import context
 
 from airflow_provider_lago import operators
 from airflow_provider_lago.api.retry import RetryPolicy
 from airflow_provider_lago.exceptions import LagoDeliveryError, LagoInputError
-
-
-def context(**changes):
-    ti = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1, "try_number": 1, "max_tries": 0, **changes}
-    return {"ti": SimpleNamespace(**ti)}
 
 
 @pytest.fixture(autouse=True)

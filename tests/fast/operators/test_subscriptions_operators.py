@@ -1,9 +1,8 @@
 """The operators in a task's hands, with the sandbox as Lago; no Airflow database."""
 
-from types import SimpleNamespace
-
 import pytest
 from support.calls import methods
+from support.tasks import context
 
 from airflow_provider_lago.exceptions import LagoInputError, LagoRejectedError
 from airflow_provider_lago.operators import LagoCreateSubscriptionOperator, LagoTerminateSubscriptionOperator
@@ -12,8 +11,7 @@ RECORD = {"external_id": "s1", "external_customer_id": "acme", "plan_code": "bas
 
 
 def execute(operator, **arguments):
-    ti = SimpleNamespace(dag_id="d", run_id="r", task_id="subscriptions", map_index=-1, try_number=1)
-    return operator(task_id="subscriptions", **arguments).execute({"ti": ti})
+    return operator(task_id="subscriptions", **arguments).execute(context(task_id="subscriptions"))
 
 
 def create(**arguments):

@@ -1,19 +1,18 @@
 """The operator in a task's hands, with the sandbox as Lago; no Airflow database."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 from support.calls import methods
 from support.deliveries import KEY
+from support.tasks import context
 
 from airflow_provider_lago.exceptions import LagoInputError, LagoRejectedError
 from airflow_provider_lago.operators import LagoUpsertCustomerOperator
 
 
 def execute(**arguments):
-    ti = SimpleNamespace(dag_id="d", run_id="r", task_id="customers", map_index=-1, try_number=1)
-    return LagoUpsertCustomerOperator(task_id="customers", **arguments).execute({"ti": ti})
+    return LagoUpsertCustomerOperator(task_id="customers", **arguments).execute(context(task_id="customers"))
 
 
 @pytest.fixture(autouse=True)
