@@ -51,13 +51,8 @@ def moves_money(method: str, path: str) -> bool:
     :param method: HTTP verb.
     :param path: Path below ``/api/v1``.
     """
-    segments = _segments(path)
     verb = method.upper()
-    if verb in READS:
-        return False
-    if segments[0] == "subscriptions":
-        return len(segments) <= 2 and verb in {"POST", "DELETE"}
-    return any(segment in _MONEY for segment in segments[:3:2]) and not _is_harmless(segments)
+    return verb not in READS and any(_is_money(verb, segments) for segments in _readings(path))
 
 
 def is_final(method: str, path: str) -> bool:
@@ -67,8 +62,8 @@ def is_final(method: str, path: str) -> bool:
     :param method: HTTP verb.
     :param path: Path below ``/api/v1``.
     """
-    segments = _segments(path)
-    return method.upper() == "DELETE" or (len(segments) > 2 and segments[-1] in _FINAL)
+    ends = any(len(segments) > 2 and segments[-1] in _FINAL for segments in _readings(path))
+    return ends or method.upper() == "DELETE"
 
 
 def bills(method: str, path: str) -> bool:
@@ -78,17 +73,32 @@ def bills(method: str, path: str) -> bool:
     :param method: HTTP verb.
     :param path: Path below ``/api/v1``.
     """
-    segments = _segments(path)
     verb = method.upper()
+    segments = _readings(path)[0]
     usage = segments[0] == "events" and verb not in READS and segments[-1] not in _ESTIMATES
     ends = verb == "DELETE" and len(segments) == 2 and segments[0] in _ENDS_SUBSCRIPTIONS
     return usage or ends or moves_money(method, path)
 
 
-def _segments(path: str) -> list[str]:
-    """Return the steps of a path as the strangest server on the way may read them: unescaped, and without a format."""
+def _readings(path: str) -> tuple[list[str], list[str]]:
+    """
+    Return the steps of a path as Lago reads them, and as it does behind a proxy that decodes ``%2F``.
+
+    Both unescaped and without a format: what either takes for money is money.
+    """
     bare = path.strip("/").removeprefix("api/v1/")
-    return [unquote(segment).partition(".")[0] for segment in bare.split("/")]
+    split_first, decoded_first = bare.split("/"), unquote(bare).strip("/").split("/")
+    return [_step(unquote(step)) for step in split_first], [_step(step) for step in decoded_first]
+
+
+def _step(text: str) -> str:
+    return text.partition(".")[0]
+
+
+def _is_money(verb: str, segments: list[str]) -> bool:
+    if segments[0] == "subscriptions":
+        return len(segments) <= 2 and verb in {"POST", "DELETE"}
+    return any(segment in _MONEY for segment in segments[:3:2]) and not _is_harmless(segments)
 
 
 def _is_harmless(segments: list[str]) -> bool:

@@ -45,7 +45,7 @@ _BASIC = re.compile(r"(.*[.:])?(http)?basic(auth)?", re.IGNORECASE)
 _OURS = frozenset({"connection", "content-length", "host", "idempotency-key", "transfer-encoding"})
 #: Headers whose values are no secrets; masking ``application/json`` would blind the whole log.
 _HARMLESS = frozenset({"accept", "accept-encoding", "accept-language", "cache-control", "content-type", "user-agent"})
-_SECRET_NAME = re.compile(r"key|token|secret|passw|auth|sig|credential|code", re.IGNORECASE)
+SECRET_NAME = re.compile(r"key|token|secret|passw|auth|sig|credential|code", re.IGNORECASE)
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
@@ -95,7 +95,7 @@ class Webhook:
                 yield value
             if name.lower().endswith("authorization"):
                 yield value.split(" ")[-1]  # the token alone, after "Bearer"
-        yield from (value for name, value in parse_qsl(urlsplit(self.url).query) if _SECRET_NAME.search(name))
+        yield from (value for name, value in parse_qsl(urlsplit(self.url).query) if SECRET_NAME.search(name))
         proxy_password = urlsplit(self.proxy or "").password
         if proxy_password:
             yield from {proxy_password, unquote(proxy_password)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_provider_lago.api.webhook import SECRET_NAME
 from airflow_provider_lago.delivery.ledger import Ledger, Log
 from airflow_provider_lago.delivery.plan import Plan, Sample
 from airflow_provider_lago.delivery.report import NoReport
@@ -28,12 +29,17 @@ def preview(plan: Plan[Any], requests: int, log: Log) -> tuple[list[Sample], Tal
     return shown[:requests], tally
 
 
+def shown_header(name: str, value: str) -> str:
+    """Return a header's value, unless its name says that it is a secret."""
+    return "***" if SECRET_NAME.search(name) else value
+
+
 def as_dict(sample: Sample) -> dict[str, Any]:
     """Return a request as XCom and the preview file hold it."""
     return {
         "method": sample.method,
         "url": sample.url,
-        **({"headers": dict(sample.headers)} if sample.headers else {}),
+        **({"headers": {name: shown_header(name, value) for name, value in sample.headers}} if sample.headers else {}),
         "records": sample.records,
         "body": sample.body,
     }

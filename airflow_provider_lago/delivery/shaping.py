@@ -87,12 +87,13 @@ class RecordShaper:
         """
         if not isinstance(data, Mapping):
             raise InvalidRecord("not an object", f"a record must be an object, not a {kind_of(data)}")
-        # An empty cell says nothing, while a null in JSON or from a task says "empty".
-        record = {k: v for k, v in data.items() if v is not None} if isinstance(data, Cells) else dict(data)
-        if self._shaping.transform is None:
-            return record
-        changed = apply_transform(self._shaping.transform, record)
-        return None if changed is None else dict(changed)
+        record: Record | None = data
+        if self._shaping.transform is not None:
+            record = apply_transform(self._shaping.transform, data)
+        if record is None:
+            return None
+        # An empty cell says nothing, also where a transform hands it on; a null in JSON or from a task says "empty".
+        return {k: v for k, v in record.items() if v is not None} if isinstance(data, Cells) else dict(record)
 
     def payload(self, record: Record) -> dict[str, Any]:
         """

@@ -147,6 +147,8 @@ class LagoGenericRequestOperator(LagoDeliveryOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(concurrency=concurrency, **kwargs)
+        # What another task returns may turn out to be None: that is no word for one request without records.
+        self._has_source = "records" in kwargs or "files" in kwargs
         self.endpoint = endpoint
         self.method = method
         self.data = data
@@ -191,7 +193,7 @@ class LagoGenericRequestOperator(LagoDeliveryOperator):
 
     @property
     def _is_single(self) -> bool:
-        return self.records is None and self.files is None
+        return not self._has_source and self.records is None and self.files is None
 
     def _source(self) -> Source:
         if not self._is_single:

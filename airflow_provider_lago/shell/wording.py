@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_lago.delivery.plan import Sample
+from airflow_provider_lago.delivery.preview import shown_header
 from airflow_provider_lago.delivery.tally import Tally
 from airflow_provider_lago.sources.rows import RECORDS
 
@@ -24,7 +25,7 @@ def request_lines(number: int, sample: Sample) -> Iterator[str]:
     """
     yield f"Request {number} ({records(sample.records)}): {sample.method} {sample.url}"
     for name, value in sample.headers:
-        yield f"{name}: {value}"
+        yield f"{name}: {shown_header(name, value)}"
     if sample.body:
         yield pretty(sample.body)
 

@@ -69,7 +69,7 @@ class Caller(Courier[Job]):
         """Hold a conversation to its end, after those before it about the same thing."""
         async with self._in_turn(unit.order):
             if unit.order is not None and unit.order in self._held_up:
-                self._park(_Parked(unit))  # what the source says first is done first
+                self._follow(unit)  # what the source says first is done first
             else:
                 await self._converse(unit, None)
 
@@ -172,6 +172,7 @@ class Caller(Courier[Job]):
                 conn_id=self._conn_id,
                 expects=call.expects,
                 known=self._healthy > 0,
+                path=call.path,
             )
             match verdict:
                 case SlowDown():
@@ -234,6 +235,13 @@ class Caller(Courier[Job]):
             self._give_up(parked.job, why)
         else:
             self._park(parked)
+
+    def _follow(self, job: Job) -> None:
+        """Put a job off because one before it about the same thing was."""
+        if len(self._parked) >= _MOST_PARKED:
+            self._give_up(job, f"{_MOST_PARKED:,} records wait for others that Lago could not take")
+        else:
+            self._park(_Parked(job))
 
     def _park(self, parked: _Parked) -> None:
         self._parked.append(parked)

@@ -13,6 +13,9 @@ from airflow_provider_lago.delivery.outcomes import SlowDown, Stop
 #: Statuses below 500 that pass by themselves: timeouts, conflicts and locks of gateways.
 _PASSING = frozenset({408, 409, 423, 425})
 
+#: What gateways answer to a request that they did not pass on; of others of their own nobody knows.
+_BEFORE_LAGO = frozenset({400, 403, 404, 405, 406, 411, 413, 414, 415, 431, 451})
+
 
 @dataclass(frozen=True, slots=True)
 class Take:
@@ -40,7 +43,13 @@ Verdict = Take | Again | SlowDown | Stop
 
 
 def judge(
-    result: Answer | Failure, *, repeatable: bool, conn_id: str, expects: str | None = None, known: bool = False
+    result: Answer | Failure,
+    *,
+    repeatable: bool,
+    conn_id: str,
+    expects: str | None = None,
+    known: bool = False,
+    path: str = "",
 ) -> Verdict:
     """
     Return what to do about a reply.
@@ -50,6 +59,7 @@ def judge(
     :param conn_id: Id of the Airflow connection, for messages.
     :param expects: Root of what a success must hold.
     :param known: Whether Lago has answered at this address before.
+    :param path: Path of the call.
     """
     if isinstance(result, Failure):
         if result.lasts:
@@ -76,7 +86,10 @@ def judge(
         return Again(error.message, executed=False, outage=True)
     if (status == 403 or not lasts(result)) and not is_of_lago(result):
         # A gateway or a firewall: at one record's content or size, or at everything.
-        return Again(error.message, executed=False, outage=False)
+        return Again(error.message, executed=status not in _BEFORE_LAGO, outage=False)
+    if status == 404 and "%2F" in path:
+        # A proxy decodes the slash in this record's id, and Lago sees another path. A wrong address shows elsewhere.
+        return Take()
     if status == 403 and missing_permission(error.code) is None and error.code is not None:
         return Take()  # a feature that this record asks for and the organization does not have
     return Stop(describe(result, conn_id)) if lasts(result) else Take()

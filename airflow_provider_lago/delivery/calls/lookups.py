@@ -42,6 +42,10 @@ def find(resource: str, external_id: str, **params: Any) -> LookUp:
         if held.get("external_id") == external_id:
             return held
         return _mistaken(resource, external_id, held.get("external_id"))
+    if reply.status == 404 and reply.refusal.code == "resource_not_found":
+        # A proxy on the way decodes the slash in the id; the list takes it as a query value.
+        found = yield from find_all(resource, external_id, **params)
+        return found if isinstance(found, Settled) else next(iter(found), None)
     if reply.status == 404:
         return None
     return _unknown(reply, resource)

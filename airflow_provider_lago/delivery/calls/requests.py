@@ -294,6 +294,8 @@ class RequestPlan(CallPlan):
                 code=reply.refusal.code,
                 facts={"unknown": True},
             )
+        if reply.repeated and _was_done(call, reply):
+            return Settled(Outcome.ACCEPTED, detail="an earlier try did it, whose answer was lost")
         if _holds_all(call, reply):
             return Settled(Outcome.DUPLICATE, reason="in Lago already")
         if reply.status == 429:
@@ -315,6 +317,16 @@ class RequestPlan(CallPlan):
                     code=str(reply.status),
                 )
         return Settled(Outcome.ACCEPTED, lago_id=_lago_id(reply.json()))
+
+
+def _was_done(call: Call, reply: Reply) -> bool:
+    """Tell whether Lago refuses a repetition because the first one worked: what is deleted is gone, a code is taken."""
+    code = reply.refusal.code or ""
+    if call.method == "DELETE":
+        return reply.status == 404 and code.endswith("_not_found") and code != "resource_not_found"
+    body = reply.json()
+    details = body.get("error_details") if isinstance(body, dict) else None
+    return reply.status == 422 and details == {"code": ["value_already_exist"]}
 
 
 def takes_body(method: str) -> bool:

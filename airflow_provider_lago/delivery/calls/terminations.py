@@ -105,6 +105,8 @@ class Termination:
         reply = yield self._call
         if reply.succeeded:
             return _ended(Outcome.ACCEPTED, reply.part("subscription"), ended)
+        if reply.status == 404 and reply.refusal.code == "resource_not_found":
+            return rejected(reply, "a proxy on the way decodes the slash in the id, so that Lago sees another path")
         if reply.status != 404 and not reply.unknown:
             return rejected(reply, "refused by Lago; the subscription is as it was")
         if reply.unknown:

@@ -160,3 +160,15 @@ def test_what_is_billed_is_known(method, path, billed):
 @pytest.mark.parametrize("path", ["credit_notes/estimate", "invoices/preview", "events", "events/batch"])
 def test_what_computes_or_is_known_by_its_id_is_repeatable(path):
     assert is_repeatable("POST", path)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "invoices/x%2Fvoid"), ("POST", "customers/acme%2Fwallets"), ("DELETE", "subscriptions/a%2Fb")],
+)
+def test_money_is_seen_also_where_a_proxy_decodes_a_slash(method, path):
+    assert moves_money(method, path)
+
+
+def test_an_action_is_final_also_where_a_proxy_decodes_a_slash():
+    assert is_final("POST", "invoices/x%2Fvoid")

@@ -249,3 +249,32 @@ def busiest_second(times):
             first += 1
         most = max(most, last - first + 1)
     return most
+
+
+def test_records_that_wait_for_one_that_lago_cannot_take_do_not_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("airflow_provider_lago.delivery.calls.caller._MOST_PARKED", 10)
+    lago = Lago(lambda request, name: Reply(502) if post(request) and name == "stuck" else None)
+    stuck = [{"external_id": "stuck", "name": str(n)} for n in range(50)]
+    with ScriptedServer(lago) as server:
+        run = upsert(server, [*records(30), *stuck], tmp_path)
+    assert run.counts[:2] == (run.counts[0], 30)
+    assert "10 records wait for others" in run.halt.why
+    assert not run.halt.final
+
+
+def test_an_id_with_a_slash_behind_a_proxy_that_decodes_it_costs_only_itself(tmp_path):
+    """Lago then sees another path and says that there is no such route, which else means a wrong address."""
+
+    def behind_a_proxy(request):
+        if "%2F" in request.path:
+            return as_json(404, {"status": 404, "error": "Not Found", "code": "resource_not_found"})
+        if request.path.startswith("/api/v1/customers?"):
+            return as_json(200, {"customers": []})
+        return lago(request)
+
+    lago = Lago()
+    with ScriptedServer(behind_a_proxy) as server:
+        run = upsert(server, [*records(5), {"external_id": "x/y", "name": "slash"}, *records(3)], tmp_path)
+    assert run.halt is None
+    assert run.counts == (9, 9, 0, 0)
+    assert lago.held["x/y"]["name"] == "slash"

@@ -73,3 +73,12 @@ def test_a_misspelt_target_is_an_error_before_a_record_is_read(settings):
 def test_what_is_no_object_is_no_record(data):
     with pytest.raises(InvalidRecord, match="not an object"):
         shape(data)
+
+
+def test_an_empty_cell_stays_missing_where_a_transform_hands_it_on():
+    def tidy(record):
+        return {"external_id": record["id"], "name": record["name"], "email": record["mail"]}
+
+    shaper = RecordShaper(Shaping(transform=tidy), None, "a customer")
+    assert shaper.record(Cells(id="a", name=None, mail="a@b.co")) == {"external_id": "a", "email": "a@b.co"}
+    assert shaper.record({"id": "a", "name": None, "mail": "m"}) == {"external_id": "a", "name": None, "email": "m"}

@@ -50,3 +50,10 @@ def test_headers_of_a_call_go_out_beside_the_key():
     assert headers["x-trace"] == "7"
     assert headers["authorization"].startswith("Bearer ")
     assert headers["content-type"] == "application/json"
+
+
+def test_the_key_that_a_proxy_echoes_is_blotted_out_of_a_success_too():
+    """Answers go into files, webhooks and XComs."""
+    with ScriptedServer(lambda request: as_json(200, {"seen": request.headers["authorization"]})) as server:
+        (answer,) = send(server, Call("GET", "plans"))
+    assert answer.json() == {"seen": "Bearer ***"}

@@ -578,3 +578,31 @@ def test_the_documents_example_of_an_answer_is_one(lago_sandbox, tmp_path):
     written = json.loads(path.read_text())
     assert list(written) == list(shown)
     assert {**written, "at": "", "body": "", "request_id": ""} == {**shown, "at": "", "body": "", "request_id": ""}
+
+
+@pytest.mark.parametrize("nothing", [{"records": None}, {"files": None}, {"records": None, "files": None}])
+def test_a_task_that_returned_nothing_is_no_word_for_one_request(nothing, lago_sandbox):
+    """``records=that_task.output`` is None where the task returned nothing: no wallet must come of it."""
+    constants = {"external_customer_id": "acme", "name": "w", "rate_amount": "1", "currency": "EUR"}
+    with pytest.raises(LagoInputError, match="an upstream task may have returned None"):
+        execute(endpoint="wallets", root="wallet", constants=constants, **nothing)
+    assert lago_sandbox.requests == []
+
+
+@pytest.mark.parametrize(("method", "endpoint"), [("DELETE", "taxes/{code}"), ("POST", "taxes")])
+def test_what_a_lost_answer_hid_is_no_refusal(method, endpoint, lago_sandbox):
+    """With idempotent=True it is sent again, and the second answer says that it is gone, or there, already."""
+    if method == "DELETE":
+        lago_sandbox.add_tax("vat")
+    lago_sandbox.fault("lost_response", method=method, times=1)
+    record = {"name": "VAT", "code": "vat", "rate": "20"}
+    body = {} if method == "DELETE" else {"root": "tax"}
+    summary = execute(
+        endpoint=endpoint, method=method, records=[record], idempotent=True, confirm=method == "DELETE", **body
+    )
+    assert (summary["accepted"], summary["rejected"]) == (1, 0)
+
+
+def test_headers_that_are_secrets_are_not_shown_in_a_dry_run(lago_sandbox):
+    shown = execute(endpoint="plans", data={}, dry_run=True, headers={"X-Gateway-Token": "hush", "X-Trace": "7"})
+    assert shown["preview"][0]["headers"] == {"X-Gateway-Token": "***", "X-Trace": "7"}
