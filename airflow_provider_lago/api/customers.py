@@ -180,12 +180,6 @@ class Customer:
         billing = self.payload.get("billing_configuration") or {}
         return not _DROPPED.isdisjoint(self.payload) or "invoice_grace_period" in billing
 
-    @property
-    def syncs(self) -> bool:
-        """Whether it makes Lago call a payment provider, which Lago does each time it is asked."""
-        billing = self.payload.get("billing_configuration") or {}
-        return bool(billing.get("sync") or billing.get("sync_with_provider"))
-
 
 @dataclass(frozen=True, slots=True)
 class Clearing:
@@ -222,6 +216,23 @@ class Clearing:
                 )
 
 
+def reaches_others(payload: Mapping[str, Any]) -> bool:
+    """
+    Tell whether a post makes Lago call another system, which it does each time it is asked.
+
+    That is a payment provider, or one that a link leads to: a link without its id is destroyed and made anew.
+
+    :param payload: The customer as it is sent.
+    """
+    billing = payload.get("billing_configuration") or {}
+    links = payload.get("integration_customers") or ()
+    return bool(
+        billing.get("sync")
+        or billing.get("sync_with_provider")
+        or any(link.get("sync_with_provider") or not link.get("id") for link in links)
+    )
+
+
 def check_customer(payload: Mapping[str, Any], clearing: Clearing) -> Customer:
     """
     Check a customer and return it as it is sent.
@@ -249,7 +260,11 @@ def check_customer(payload: Mapping[str, Any], clearing: Clearing) -> Customer:
             "invoice_custom_section_codes and skip_invoice_custom_sections exclude each other",
         )
     refuse_unsendable_parts(checked)
-    metadata = read_metadata(given["metadata"]) if "metadata" in given else None
+    metadata = None
+    if "metadata" in given:
+        # Where the record gives Lago's own list, nothing could be put into it above.
+        gone = [path.removeprefix("metadata.") for path in clearing.fields if path.startswith("metadata.")]
+        metadata = {**dict.fromkeys(gone), **read_metadata(given["metadata"])}
     return Customer(external_id, checked, metadata, clears_metadata="metadata" in given and given["metadata"] is None)
 
 
@@ -274,6 +289,8 @@ def without_nulls(payload: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in payload.items():
         if isinstance(value, Mapping) and name in {*_PARTS, "metadata"}:
             kept[name] = {key: part for key, part in value.items() if part is not None}
+        elif name == "metadata" and isinstance(value, (list, tuple)):
+            kept[name] = [item for item in value if not isinstance(item, Mapping) or item.get("value") is not None]
         elif value is not None:
             kept[name] = value
     return kept
@@ -418,7 +435,8 @@ def changes(customer: Customer, held: Mapping[str, Any], *, replace_metadata: bo
 
 def saved_at_once(names: Iterable[str]) -> list[str]:
     """Return those of several fields that Lago saves first, and for certain: what shows that it took a request."""
-    return [name for name in names if not name.startswith(_AFTERWARDS) and name not in _DROPPED]
+    uncertain = {*_DROPPED, "invoice_custom_section_codes"}
+    return [name for name in names if not name.startswith(_AFTERWARDS) and name not in uncertain]
 
 
 def dropped(names: Iterable[str]) -> list[str]:
@@ -449,7 +467,7 @@ def _differs(name: str, value: Any, held: Mapping[str, Any]) -> bool:
     if name == "tax_codes":
         return set(value or ()) != _codes(held, "taxes")
     if name == "invoice_custom_section_codes":
-        return set(value or ()) != _codes(held, "applicable_invoice_custom_sections")
+        return True  # Lago shows those that apply, be they the customer's own or inherited
     if name == "integration_customers":
         return not _are_linked(value or (), _rows(held, "integration_customers"))
     if name == "billing_entity_code" and value is None:

@@ -15,6 +15,7 @@ from airflow_provider_lago.api.customers import (
     changes,
     check_customer,
     dropped,
+    reaches_others,
     saved_at_once,
     to_send,
 )
@@ -123,9 +124,10 @@ class Upsert:
 
         :raises InvalidRecord: if there would be too much metadata.
         """
-        body = encode({"customer": to_send(self._customer, held, replace_metadata=self._replace)})
-        # Lago calls the payment provider each time it is asked to, so that post is not repeated unseen.
-        return Call("POST", "customers", body=body, repeatable=not self._customer.syncs, expects="customer")
+        payload = to_send(self._customer, held, replace_metadata=self._replace)
+        # Lago calls the other system each time it is asked to, so that post is not repeated unseen.
+        repeatable = not reaches_others(payload)
+        return Call("POST", "customers", body=encode({"customer": payload}), repeatable=repeatable, expects="customer")
 
     def talk(self) -> Conversation:
         """Look up, post, and find out what became of it."""
@@ -166,12 +168,13 @@ class Upsert:
     def _changes(self, held: Held) -> list[str]:
         return changes(self._customer, held, replace_metadata=self._replace)
 
-    def _accepted(self, customer: Held) -> Settled:
+    def _accepted(self, customer: Held, *, answered: bool = True) -> Settled:
         kind = "updated" if self._was_there else "created"
         # A premium field without a licence, or what only a customer without subscriptions may change.
         lost = dropped(self._changes(customer)) if self._customer.may_be_dropped else []
         first = [name for name in lost if name not in self._unlicensed]
-        self._unlicensed.update(PREMIUM.intersection(lost))
+        if answered:  # what Lago holds without having answered may never have been asked to change
+            self._unlicensed.update(PREMIUM.intersection(lost))
         detail = f"Lago did not take over {', '.join(first)} (no premium licence, or not for this customer)"
         facts = {"not_taken": lost} if lost else {}
         return Settled(
@@ -182,8 +185,8 @@ class Upsert:
         held = yield from find("customer", self._customer.external_id)
         if isinstance(held, Settled):
             return held
-        if held is not None and dropped(differing := self._changes(held)) == differing:
-            return self._accepted(held)
+        if held is not None and self._shows_the_post(held):
+            return self._accepted(held, answered=False)
         if not self.post(held).repeatable and reply.status != 500:
             return Lost(f"POST customers: {reply.refusal.reason}")
         if held is not None and self._is_saved(held):
@@ -199,6 +202,13 @@ class Upsert:
         if held is None or isinstance(held, Settled):
             return rejected(reply, "refused by Lago")
         return self._saved_but(reply, held) if self._is_saved(held) else rejected(reply, "refused by Lago")
+
+    def _shows_the_post(self, held: Held) -> bool:
+        """Tell whether Lago holds what the post asked for, but for fields of which it is known that it drops them."""
+        differing = self._changes(held)
+        if set(differing) <= self._unlicensed:
+            return True
+        return dropped(differing) == differing and self._is_saved(held)
 
     def _is_saved(self, held: Held) -> bool:
         """Tell whether Lago took over what it saves first, of a customer that it holds."""

@@ -151,7 +151,13 @@ class Creation:
                 break
         if reply.status == 429:
             return Lost(f"POST subscriptions: {reply.refusal.reason}")
-        return rejected(reply, "refused by Lago; no subscription was created or changed")
+        if not reply.repeated:
+            return rejected(reply, "refused by Lago; no subscription was created or changed")
+        # An earlier try may have worked, and be what this one was refused for.
+        held = yield from self._look_up()
+        if isinstance(held, Settled):
+            return held
+        return self._of_earlier_post(held) or rejected(reply, "refused by Lago; it does not hold what was asked for")
 
     def _look_up(self) -> Generator[Call, Reply, Held | Settled | None]:
         wanted = self._wanted.external_id
@@ -200,7 +206,8 @@ class Creation:
                 f"it belongs to customer {held.get('external_customer_id')!r}, the record says "
                 f"{wanted.external_customer_id!r}",
             )
-        if held.get("status") == "incomplete":
+        waits = "it waits for a payment" if held.get("status") == "incomplete" else ""
+        if waits and wanted.plan_code != plan:
             return self._refuse(
                 held, "subscription: incomplete", "it waits for a payment; Lago takes no other until then"
             )
@@ -210,7 +217,7 @@ class Creation:
             )
         following = held.get("next_plan_code")
         if wanted.plan_code == (following or plan):
-            return self._unchanged(held)
+            return self._unchanged(held, waits)
         if wanted.plan_code == plan and self._on_existing == KEEP:
             return self._unchanged(held, f"plan {following!r} is to follow {plan!r}")
         if self._on_existing == KEEP:

@@ -9,6 +9,7 @@ from airflow_provider_lago.api.customers import (
     changes,
     check_customer,
     metadata_list,
+    reaches_others,
     read_metadata,
     to_send,
 )
@@ -86,7 +87,7 @@ class TestFields:
         assert customer.payload["skip_invoice_custom_sections"] is False
         assert customer.payload["billing_configuration"]["sync"] is True
         assert customer.payload["tax_codes"] == ["vat", "city"]
-        assert customer.syncs
+        assert reaches_others(customer.payload)
 
     @pytest.mark.parametrize(
         ("fields", "says"),
@@ -159,9 +160,13 @@ class TestClearing:
         assert dict(customer.metadata) == {"tier": {"value": "gold"}, "old": None}
         assert check(nulls, clear, email="a@b.c").payload["email"] == "a@b.c"
 
-    def test_clear_does_not_overwrite_a_list_of_metadata(self):
-        customer = check(clear=["metadata.old"], metadata=[{"key": "tier", "value": "gold"}])
-        assert dict(customer.metadata) == {"tier": {"value": "gold"}}
+    def test_clear_removes_a_key_also_beside_a_list_of_metadata(self):
+        customer = check(clear=["metadata.old", "metadata.tier"], metadata=[{"key": "tier", "value": "gold"}])
+        assert dict(customer.metadata) == {"tier": {"value": "gold"}, "old": None}
+
+    @pytest.mark.parametrize("metadata", [{"tier": None}, [{"key": "tier", "value": None}]])
+    def test_nulls_that_are_kept_out_remove_no_key(self, metadata):
+        assert dict(check_customer({"external_id": "a", "metadata": metadata}, Clearing(nulls=False)).metadata) == {}
 
     @pytest.mark.parametrize(
         "path", ["emial", "shipping_address", "shipping_address.cty", "name.x", "external_id", 5, "metadata.x"]
@@ -286,7 +291,7 @@ class TestComparing:
             {"currency": "EUR", "net_payment_term": "30"},
             {"account_type": None, "billing_entity_code": None},
             {"finalize_zero_amount_invoice": None, "skip_invoice_custom_sections": None},
-            {"tax_codes": "vat", "invoice_custom_section_codes": []},
+            {"tax_codes": "vat"},
             {"billing_configuration": {"document_locale": "fr", "sync": True, "sync_with_provider": True}},
             {"shipping_address": {"city": "Rome", "state": None}},
             {"metadata": {"tier": "gold"}},
@@ -334,3 +339,10 @@ class TestComparing:
         (link,) = to_send(customer, self.HELD, replace_metadata=False)["integration_customers"]
         assert link["id"] == "i1"
         assert "id" not in to_send(customer, None, replace_metadata=False)["integration_customers"][0]
+
+
+def test_sections_of_invoices_are_never_taken_for_unchanged():
+    """Lago shows those that apply, which may be inherited, and in its lists none at all."""
+    customer = check_customer({"external_id": "a", "invoice_custom_section_codes": ["A"]}, Clearing())
+    held = {"external_id": "a", "applicable_invoice_custom_sections": [{"code": "A"}]}
+    assert changes(customer, held, replace_metadata=False) == ["invoice_custom_section_codes"]

@@ -180,7 +180,14 @@ class TestExisting:
 
     def test_an_incomplete_one_is_not_posted_onto(self, sandbox, tmp_path):
         sandbox.add_subscription("s1", "acme", "basic", status="incomplete")
-        assert subscribe(sandbox, [wanted()], tmp_path).reasons == {"subscription: incomplete": 1}
+        assert subscribe(sandbox, [wanted(plan="pro")], tmp_path).reasons == {"subscription: incomplete": 1}
+        assert methods(sandbox)["POST"] == 0
+
+    def test_a_rerun_of_an_incomplete_one_leaves_it_and_says_what_it_waits_for(self, sandbox, tmp_path):
+        sandbox.add_subscription("s1", "acme", "basic", status="incomplete")
+        run = subscribe(sandbox, [wanted()], tmp_path)
+        assert run.kinds == {"unchanged": 1}
+        assert run.receipts[1]["status"] == "incomplete"
         assert methods(sandbox)["POST"] == 0
 
     @pytest.mark.parametrize("status", ["terminated", "canceled"])
@@ -279,3 +286,15 @@ class TestLostAnswers:
         sandbox.fault("poison", method="POST", contains='"s3"', status=500)
         run = subscribe(sandbox, [wanted(f"s{n}") for n in range(10)], tmp_path)
         assert run.counts == (10, 9, 1, 0)
+
+
+@pytest.mark.parametrize("fault", ["lost_response", "error_after_commit", "empty", "cut_body"])
+def test_one_that_waits_for_a_payment_is_not_rejected_over_a_lost_answer(premium, tmp_path, fault):
+    """The repetition is refused because of what the first one made."""
+    premium.add_plan("ahead", amount_cents=1_000, pay_in_advance=True)
+    premium.fault(fault, method="POST", path="/subscriptions", times=1)
+    rules = [{"type": "payment", "timeout_hours": 24}]
+    run = subscribe(premium, [wanted(plan="ahead", activation_rules=rules)], tmp_path)
+    assert run.kinds == {"created": 1}
+    assert run.receipts[1]["status"] == "incomplete"
+    assert states(premium) == [("ahead", "incomplete")]

@@ -389,3 +389,27 @@ def test_lagos_lock_slows_the_whole_delivery_down_and_costs_nothing(tmp_path):
     with ScriptedServer(first_broken(answer, Reply(500))) as server:
         run = upsert(server, [{"external_id": f"c{n}"} for n in range(30)], tmp_path)
     assert run.counts == (30, 30, 0, 0)
+
+
+class TestWhatWasNeverTaken:
+    def test_a_change_that_was_never_taken_is_not_taken_for_one_that_lago_drops(self, tmp_path):
+        """Else the record counted as updated, and others that differ were left out as unchanged."""
+        with Sandbox(api_keys=[KEY], premium=True) as premium:
+            names = [f"c{n:02}" for n in range(40)]
+            for name in names:
+                premium.add_customer(name, timezone="Europe/Berlin")
+            premium.fault("error", method="POST", path="/customers", contains="c05", status=500)
+            moved = [{"external_id": name, "timezone": "Europe/Paris"} for name in names]
+            run = upsert(premium, moved, tmp_path, skip_unchanged=True, concurrency=2)
+            held = {customer["external_id"]: customer["timezone"] for customer in premium.customers()}
+        assert run.outcome(6)[0] == "rejected"
+        assert run.counts == (40, 39, 1, 0)
+        assert [name for name in names if held[name] != "Europe/Paris"] == ["c05"]
+
+    def test_a_link_to_another_system_is_not_made_twice_over_a_lost_answer(self, sandbox, tmp_path):
+        sandbox.add_integration("netsuite", "ns")
+        link = {"integration_type": "netsuite", "integration_code": "ns", "sync_with_provider": True}
+        sandbox.fault("lost_response", method="POST", path="/customers", times=1)
+        run = upsert(sandbox, [{"external_id": "acme", "integration_customers": [link]}], tmp_path)
+        assert run.kinds == {"created": 1}
+        assert [request.method for request in sandbox.requests] == ["GET", "POST", "GET"]

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,9 @@ def environment(tmp_path):
 def start(environment, *argv, **options):
     command = [sys.executable, "-m", "airflow_provider_lago", *map(str, argv)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "text": True}
-    return subprocess.Popen(command, env=environment, **{**pipes, **options})
+    # A shell's background job ignores Ctrl-C, and so would all that it starts, this included.
+    heeds = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    return subprocess.Popen(command, env=environment, preexec_fn=heeds, **{**pipes, **options})  # noqa: PLW1509
 
 
 def connection(url):
