@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,12 +28,18 @@ def environment(tmp_path):
     }
 
 
+#: A shell's background job ignores Ctrl-C, and so would all that it starts, this included.
+HEEDING_CTRL_C = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
 def start(environment, *argv, **options):
-    command = [sys.executable, "-m", "airflow_provider_lago", *map(str, argv)]
+    command = [sys.executable, "-c", HEEDING_CTRL_C, "-m", "airflow_provider_lago", *map(str, argv)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "text": True}
-    # A shell's background job ignores Ctrl-C, and so would all that it starts, this included.
-    heeds = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
-    return subprocess.Popen(command, env=environment, preexec_fn=heeds, **{**pipes, **options})  # noqa: PLW1509
+    return subprocess.Popen(command, env=environment, **{**pipes, **options})
 
 
 def connection(url):
