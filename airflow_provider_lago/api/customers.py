@@ -242,8 +242,10 @@ def check_customer(payload: Mapping[str, Any], clearing: Clearing) -> Customer:
     :raises InvalidRecord: if Lago would refuse it, drop a part of it, or lose a payment method over a null.
     """
     given = dict(payload) if clearing.nulls else without_nulls(payload)
+    gone = [path.removeprefix("metadata.") for path in clearing.fields if path.startswith("metadata.")]
     for path in clearing.fields:
-        put(given, path, [] if path in _LISTS else None)
+        if not path.startswith("metadata."):  # a key may have dots of its own
+            put(given, path, [] if path in _LISTS else None)
     check_known(given, CUSTOMER_FIELDS)
     external_id = check_id(given, "external_id")
     checked: dict[str, Any] = {"external_id": external_id}
@@ -261,10 +263,8 @@ def check_customer(payload: Mapping[str, Any], clearing: Clearing) -> Customer:
         )
     refuse_unsendable_parts(checked)
     metadata = None
-    if "metadata" in given:
-        # Where the record gives Lago's own list, nothing could be put into it above.
-        gone = [path.removeprefix("metadata.") for path in clearing.fields if path.startswith("metadata.")]
-        metadata = {**dict.fromkeys(gone), **read_metadata(given["metadata"])}
+    if gone or "metadata" in given:
+        metadata = {**read_metadata(dict.fromkeys(gone)), **read_metadata(given.get("metadata"))}
     return Customer(external_id, checked, metadata, clears_metadata="metadata" in given and given["metadata"] is None)
 
 
@@ -423,12 +423,17 @@ def changes(customer: Customer, held: Mapping[str, Any], *, replace_metadata: bo
     names: list[str] = []
     for name, value in customer.payload.items():
         if name in _PARTS:
-            there = held.get(name)
-            part = there if isinstance(there, Mapping) else {}
-            names += [f"{name}.{key}" for key, wanted in value.items() if _part_differs(key, wanted, part)]
-        elif _differs(name, value, held):
+            part = held.get(name)
+            names += [
+                f"{name}.{key}"
+                for key, wanted in value.items()
+                if not isinstance(part, Mapping) or _part_differs(key, wanted, part)
+            ]
+        elif _HELD_UNDER.get(name, name) not in held or _differs(name, value, held):
             names.append(name)
-    if customer.metadata is not None and metadata_changes(customer, held, replace=replace_metadata):
+    if customer.metadata is not None and (
+        "metadata" not in held or metadata_changes(customer, held, replace=replace_metadata)
+    ):
         names.append("metadata")
     return names
 
@@ -437,6 +442,11 @@ def saved_at_once(names: Iterable[str]) -> list[str]:
     """Return those of several fields that Lago saves first, and for certain: what shows that it took a request."""
     uncertain = {*_DROPPED, "invoice_custom_section_codes"}
     return [name for name in names if not name.startswith(_AFTERWARDS) and name not in uncertain]
+
+
+def may_differ(names: Iterable[str]) -> list[str]:
+    """Return those of several fields that may differ although Lago took them: dropped, or not shown."""
+    return [name for name in names if name in {*_DROPPED, "invoice_custom_section_codes"}]
 
 
 def dropped(names: Iterable[str]) -> list[str]:
@@ -477,8 +487,9 @@ def _differs(name: str, value: Any, held: Mapping[str, Any]) -> bool:
 
 def _part_differs(key: str, wanted: Any, part: Mapping[str, Any]) -> bool:
     if key in {"sync", "sync_with_provider"}:
-        # They ask for a customer at the provider: there is nothing left to do once there is one.
-        return bool(wanted) and not part.get("provider_customer_id")
+        # They ask for a customer at the provider: there is nothing left to do once there is one. Lago keeps the latter.
+        kept = part.get(key) if key == "sync_with_provider" else None
+        return (kept is not None and kept != wanted) or (bool(wanted) and not part.get("provider_customer_id"))
     if isinstance(wanted, list):
         return set(wanted) != set(map(str, part.get(key) or ()))
     return not _same(wanted, part.get(key))
@@ -495,7 +506,15 @@ def _codes(held: Mapping[str, Any], name: str) -> set[Any]:
 
 
 def _are_linked(wanted: Sequence[Mapping[str, Any]], held: Sequence[Mapping[str, Any]]) -> bool:
-    return len(wanted) == len(held) and all(any(_is_linked(link, row) for row in held) for link in wanted)
+    rows = list(held)
+    for link in wanted:
+        # One that names no system meets none, and two that name the same one are for Lago to refuse.
+        named = link.get("integration_type") or link.get("id")
+        found = next((row for row in rows if named and _is_linked(link, row)), None)
+        if found is None:
+            return False
+        rows.remove(found)
+    return not rows
 
 
 def _is_linked(link: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
@@ -511,3 +530,6 @@ def _with_id(link: Mapping[str, Any], held: Sequence[Mapping[str, Any]]) -> Mapp
 
 #: Names of a link in a request -> in an answer.
 _HELD_AS = {"id": "lago_id", "integration_type": "type"}
+
+#: Fields of a request -> where an answer has them. Lists leave some out.
+_HELD_UNDER = {"tax_codes": "taxes", "invoice_custom_section_codes": "applicable_invoice_custom_sections"}

@@ -15,6 +15,7 @@ from airflow_provider_lago.api.customers import (
     changes,
     check_customer,
     dropped,
+    may_differ,
     reaches_others,
     saved_at_once,
     to_send,
@@ -117,6 +118,7 @@ class Upsert:
         # At the first look, also if the conversation begins anew:
         self._was_there: bool | None = None
         self._differed: list[str] = []
+        self._may_be_saved = False  # by a post without an answer
 
     def post(self, held: Held | None) -> Call:
         """
@@ -131,7 +133,7 @@ class Upsert:
 
     def talk(self) -> Conversation:
         """Look up, post, and find out what became of it."""
-        for _ in range(_MOST_POSTS):
+        for posts in range(1, _MOST_POSTS + 1):
             held = yield from find("customer", self._customer.external_id)
             if isinstance(held, Settled):
                 return held
@@ -146,8 +148,12 @@ class Upsert:
                 return self._accepted(reply.part("customer"))
             if reply.unknown:
                 # 500 again and again while others are fine is about this customer; else what came of it shows.
-                return (yield from self._after_silence(reply))
-            if _details(reply) == _LOST_CREATION and not reply.repeated:
+                self._may_be_saved = True
+                silence = yield from self._after_silence(reply, call, is_last=posts == _MOST_POSTS)
+                if silence is not None:
+                    return silence
+                continue
+            if _details(reply) == _LOST_CREATION and not (reply.repeated or self._may_be_saved):
                 self._was_there = True  # another one made it meanwhile
             if not _is_race(reply) and reply.status != 429:
                 return (yield from self._after_refusal(reply))
@@ -181,14 +187,21 @@ class Upsert:
             Outcome.ACCEPTED, kind, detail=detail if first else "", lago_id=customer.get("lago_id"), facts=facts
         )
 
-    def _after_silence(self, reply: Reply) -> Generator[Call, Reply, Settled | Lost]:
+    def _after_silence(
+        self, reply: Reply, call: Call, *, is_last: bool
+    ) -> Generator[Call, Reply, Settled | Lost | None]:
+        """Find out what came of a post; None where another one does no harm after this look."""
         held = yield from find("customer", self._customer.external_id)
         if isinstance(held, Settled):
             return held
         if held is not None and self._shows_the_post(held):
             return self._accepted(held, answered=False)
-        if not self.post(held).repeatable and reply.status != 500:
-            return Lost(f"POST customers: {reply.refusal.reason}")
+        if not call.repeatable:
+            if reply.status != 500:
+                return Lost(f"POST customers: {reply.refusal.reason}")
+            billing = self._customer.payload.get("billing_configuration") or {}
+            if not (is_last or reaches_others({"billing_configuration": billing})):
+                return None  # links get their ids by the look, so that one 500 weighs no more than for others
         if held is not None and self._is_saved(held):
             return self._saved_but(reply, held)
         return rejected(reply, "refused by Lago, or on the way to it")
@@ -208,7 +221,7 @@ class Upsert:
         differing = self._changes(held)
         if set(differing) <= self._unlicensed:
             return True
-        return dropped(differing) == differing and self._is_saved(held)
+        return may_differ(differing) == differing and self._is_saved(held)
 
     def _is_saved(self, held: Held) -> bool:
         """Tell whether Lago took over what it saves first, of a customer that it holds."""

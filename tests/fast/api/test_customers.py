@@ -346,3 +346,38 @@ def test_sections_of_invoices_are_never_taken_for_unchanged():
     customer = check_customer({"external_id": "a", "invoice_custom_section_codes": ["A"]}, Clearing())
     held = {"external_id": "a", "applicable_invoice_custom_sections": [{"code": "A"}]}
     assert changes(customer, held, replace_metadata=False) == ["invoice_custom_section_codes"]
+
+
+ONE = {"type": "netsuite", "integration_code": "n", "lago_id": "1"}
+OTHER = {"type": "xero", "integration_code": "x", "lago_id": "2"}
+SYNCED = {"provider_customer_id": "cus_1", "sync_with_provider": True}
+
+
+@pytest.mark.parametrize(
+    ("given", "held"),
+    [
+        ({"integration_customers": [{}]}, {"integration_customers": [ONE]}),
+        ({"integration_customers": [{"integration_type": "netsuite"}] * 2}, {"integration_customers": [ONE, OTHER]}),
+        ({"integration_customers": []}, {}),
+        ({"tax_codes": []}, {}),
+        ({"email": None}, {}),
+        ({"metadata": {"old": None}}, {}),
+        ({"shipping_address": {"city": None}}, {}),
+        ({"billing_configuration": {"sync_with_provider": False}}, {"billing_configuration": SYNCED}),
+        (
+            {"billing_configuration": {"sync_with_provider": True}},
+            {"billing_configuration": {**SYNCED, "sync_with_provider": False}},
+        ),
+    ],
+)
+def test_what_differs_or_is_not_shown_never_counts_as_unchanged(given, held):
+    customer = check_customer({"external_id": "a", **given}, Clearing())
+    assert changes(customer, {"external_id": "a", **held}, replace_metadata=False)
+
+
+def test_all_metadata_goes_with_a_null_although_one_key_is_to_be_cleared():
+    assert check_customer({"external_id": "a", "metadata": None}, Clearing(fields=["metadata.old"])).clears_metadata
+
+
+def test_a_key_of_metadata_that_is_to_be_cleared_may_have_dots():
+    assert check_customer({"external_id": "a"}, Clearing(fields=["metadata.a.b"])).metadata == {"a.b": None}

@@ -231,6 +231,13 @@ class TestSkipping:
         assert held(sandbox)["integration_customers"] == before
         assert upsert(sandbox, [record], tmp_path, skip_unchanged=True).counts == (1, 0, 0, 1)
 
+    def test_one_500_rejects_no_customer_with_links(self, sandbox, tmp_path):
+        sandbox.add_integration("netsuite", "ns")
+        sandbox.fault("error", method="POST", path="/customers", times=1, status=500)
+        link = {"integration_type": "netsuite", "integration_code": "ns", "sync_with_provider": True}
+        run = upsert(sandbox, [{"external_id": "acme", "integration_customers": [link]}], tmp_path)
+        assert run.kinds == {"created": 1}
+
 
 class TestProviders:
     RECORD = {
