@@ -90,6 +90,10 @@ class Courier(ABC, Generic[Unit]):
         else:
             self._pace.hold(wait_after_429(asked, slowdowns, self._policy))
 
+    def stop(self, halt: Halt) -> None:
+        """End the delivery; what is in flight is settled."""
+        self._stop(halt)
+
     def _stop(self, halt: Halt) -> None:
         if self.halt is None:
             self.halt = halt

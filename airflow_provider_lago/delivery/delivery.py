@@ -10,18 +10,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from airflow_provider_lago.delivery.checkpoint import Durability
 from airflow_provider_lago.delivery.courier import Halt
+from airflow_provider_lago.delivery.keeper import REMOTE, Keeper, Rhythm
 from airflow_provider_lago.delivery.ledger import Ledger, Log
 from airflow_provider_lago.delivery.loop_thread import LoopThread
 from airflow_provider_lago.delivery.plan import Plan
-from airflow_provider_lago.delivery.report import NoReport, Report
+from airflow_provider_lago.delivery.progress import Progress
+from airflow_provider_lago.delivery.report import EvidenceError, NoReport, Report
 from airflow_provider_lago.delivery.responses import NoResponses, Responses
 from airflow_provider_lago.delivery.tally import Tally
 from airflow_provider_lago.delivery.transport import Transport
-from airflow_provider_lago.sources.rows import Row, Source, SourceError
+from airflow_provider_lago.sources.rows import BEGINNING, Row, Source, SourceError, Start
 
 #: Seconds between two lines of progress in the log.
 _PROGRESS_EVERY = 5.0
+
+#: Seconds that the last checkpoint is waited for. Airflow 3 kills a task 5 s after it asked it to end, and the loop may
+#: have taken 3 of them.
+_HASTY_END = 1.5
+_PATIENT_END = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +63,7 @@ class Delivery:
     :param report: Where evidence goes.
     :param log: The task's log.
     :param responses: Where Lago's answers go.
+    :param durability: What it keeps for a retry; None for nothing.
     """
 
     def __init__(
@@ -63,15 +72,47 @@ class Delivery:
         report: Report | None = None,
         log: Log | None = None,
         responses: Responses | None = None,
+        durability: Durability | None = None,
     ) -> None:
-        self._source = _Ending(plan.source)
-        self.plan: Plan[Any] = replace(plan, source=self._source)
-        self.tally = Tally.of_kinds(plan.kinds)
+        report = report or NoReport()
+        found = durability.found if durability is not None else None
         self._log: Log = log or logging.getLogger(__name__)
-        self._ledger = Ledger(self.tally, report or NoReport(), self._log, plan.id_field)
         self._responses: Responses = responses or NoResponses()
+        if found is None:
+            self._source, self._before, self._read_before = _Ending(plan.source), 0.0, 0
+            self.tally = Tally.of_kinds(plan.kinds)
+            self._ledger = Ledger(self.tally, report, self._log, plan.id_field)
+        else:
+            self._source = _Ending(plan.source, found.start, Progress(found.settled))
+            self._before, self._read_before = found.seconds, found.counts["read"]
+            self.tally = Tally.restored(plan.kinds, found.counts)
+            self._ledger = Ledger(
+                self.tally,
+                report,
+                self._log,
+                plan.id_field,
+                progress=Progress(found.settled),
+                sent_to=found.sent_to,
+            )
+        self.plan: Plan[Any] = replace(plan, source=self._source)
+        self._keeper = self._keeper_of(report, durability)
         self._started = time.monotonic()
         self._loop = LoopThread(self._deliver)
+
+    def _keeper_of(self, report: Report, durability: Durability | None) -> Keeper | None:
+        if durability is None and not report.is_remote:
+            return None
+        return Keeper(
+            self._ledger,
+            self._source,
+            report,
+            self._log,
+            checkpoints=durability.checkpoints if durability else None,
+            fingerprint=durability.fingerprint if durability else "",
+            life=durability.life if durability else None,
+            seconds=self._before,
+            rhythm=REMOTE if report.is_remote else Rhythm(),
+        )
 
     def run(self) -> Result:
         """
@@ -86,13 +127,18 @@ class Delivery:
         # Airflow leaves a heap that the collector would walk through again and again for the records that come and go:
         # a quarter of a delivery's CPU. Frozen objects are left out of it.
         gc.freeze()
+        halt: Halt | None = None
+        done = False
         try:
             halt = self._loop.run(self._log_progress, every=_PROGRESS_EVERY)
+            done = True
         finally:
             gc.unfreeze()
+            if self._keeper is not None:
+                self._keeper.end(_PATIENT_END if done else _HASTY_END, save=not done or halt is not None)
         if halt is None:
             self.tally.check()
-        return Result(self.tally, time.monotonic() - self._started, halt)
+        return Result(self.tally, self._seconds(), halt)
 
     def stop(self) -> None:
         """End the delivery early; :meth:`run` then raises. Safe in a signal handler, and at any time."""
@@ -101,19 +147,27 @@ class Delivery:
     async def _deliver(self) -> Halt | None:
         plan = self.plan
         turnstile = _Turnstile(plan.units(self._ledger))
+        if self._keeper is not None:
+            self._keeper.begin()
         patience: float | None = 0.0  # a task that is being killed has no time to wait for webhooks
         try:
             async with Transport(plan.settings, plan.user_agent, plan.concurrency) as transport:
                 courier = plan.courier(transport, self._ledger, self._responses)
 
                 async def work() -> None:
-                    while courier.halt is None and (unit := await self._next(turnstile)) is not None:
-                        await courier.deliver(unit)
+                    try:
+                        while courier.halt is None and (unit := await self._next(turnstile)) is not None:
+                            await courier.deliver(unit)
+                    except EvidenceError as error:
+                        courier.stop(Halt(str(error), final=False))
 
                 async with asyncio.TaskGroup() as workers:
                     for _ in range(plan.concurrency):
                         workers.create_task(work())
-                await courier.deliver_parked()
+                try:
+                    await courier.deliver_parked()
+                except EvidenceError as error:
+                    courier.stop(Halt(str(error), final=False))
             patience = None
         finally:
             await self._responses.close(patience)
@@ -121,11 +175,16 @@ class Delivery:
 
     async def _next(self, turnstile: _Turnstile) -> Any:
         """Return the next unit; made in the task's own thread where that runs the user's code."""
+        if self._keeper is not None:
+            await self._keeper.room()
         return await self._loop.in_caller(turnstile.next) if self._source.is_foreign else turnstile.next()
 
     def interrupted(self, why: str) -> Result:
         """Return how far it came, for a delivery that was ended from outside."""
-        return Result(self.tally, time.monotonic() - self._started, Halt(why, final=False))
+        return Result(self.tally, self._seconds(), Halt(why, final=False))
+
+    def _seconds(self) -> float:
+        return self._before + time.monotonic() - self._started
 
     def _log_progress(self) -> None:
         tally = self.tally
@@ -140,7 +199,7 @@ class Delivery:
             f"{tally.rejected:,}",
             f"{tally.skipped:,}",
             f"{tally.requests:,}",
-            f"{(tally.accepted + tally.duplicate) / seconds:,.0f}",
+            f"{(tally.read - self._read_before) / seconds:,.0f}",
             self.plan.noun,
         )
 
@@ -149,10 +208,12 @@ def _halt_of(fault: Exception | None, *, foreign: bool) -> Halt | None:
     """Return what an error of the source means, once all that was read is settled; the user's own is raised."""
     if fault is None:
         return None
+    if isinstance(fault, EvidenceError):
+        return Halt(str(fault), final=False)
     if isinstance(fault, SourceError):
         return Halt(str(fault), final=True)
     if isinstance(fault, OSError) and not foreign:
-        return Halt(f"reading or reporting failed: {fault}", final=False)
+        return Halt(f"reading failed: {fault}", final=False)
     raise fault
 
 
@@ -160,23 +221,43 @@ class _Ending:
     """
     A source whose error is its end, so that batches it was to fill go out as they are.
 
+    It leaves out what an earlier try has settled.
+
     :param source: The source.
+    :param start: Where to begin.
+    :param settled: Records that are settled.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, start: Start = BEGINNING, settled: Progress | None = None) -> None:
         self.is_foreign = source.is_foreign
         self._source = source
+        self._start = start
+        self._settled = settled or Progress()
         self.fault: Exception | None = None
 
     def __str__(self) -> str:
         return str(self._source)
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, start: Start = BEGINNING) -> Iterator[Row]:
         """Read the source up to its end, or to its error."""
         try:
-            yield from self._source.rows()
+            rows = self._source.rows(self._start)
+            for row in rows if self._settled.last else ():
+                if row.position not in self._settled:
+                    yield row
+                if row.position >= self._settled.last:
+                    break
+            yield from rows
         except Exception as error:  # noqa: BLE001 - raised again once what was read is settled
             self.fault = error
+
+    def start_after(self, position: int) -> Start:
+        """Return where to begin for the records after a position."""
+        return self._source.start_after(position)
+
+    def fingerprint(self) -> str | None:
+        """Return what another source does not have."""
+        return self._source.fingerprint()
 
     def share_done(self) -> float | None:
         """How much of the source has been read."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -11,6 +12,7 @@ import msgspec
 
 from airflow_provider_lago.api.records import InvalidRecord
 from airflow_provider_lago.delivery.outcomes import Outcome, Refusal, Settled
+from airflow_provider_lago.delivery.progress import Progress
 from airflow_provider_lago.delivery.report import Report
 from airflow_provider_lago.delivery.tally import Tally
 from airflow_provider_lago.sources.rows import Row, Unreadable
@@ -67,16 +69,31 @@ class Ledger:
     """
     The one place where an outcome is given, so that counts, receipts and rejects cannot differ.
 
-    Records are read in one thread and settled in another where the source runs the user's code, hence the lock.
+    Records are read in one thread, settled in another and looked at for the checkpoint by a third, hence the lock.
 
     :param tally: Counts.
     :param report: Evidence.
     :param log: The task's log.
     :param id_field: Field that names a record, for messages about one that did not become a payload.
+    :param progress: Which records have an outcome already, from an earlier try.
+    :param sent_to: Last record that an earlier try may have sent without writing down what became of it.
     """
 
-    def __init__(self, tally: Tally, report: Report, log: Log, id_field: str = "transaction_id") -> None:
+    def __init__(
+        self,
+        tally: Tally,
+        report: Report,
+        log: Log,
+        id_field: str = "transaction_id",
+        *,
+        progress: Progress | None = None,
+        sent_to: int = 0,
+    ) -> None:
         self.tally = tally
+        self.progress = progress or Progress()
+        self.sent_to = sent_to
+        #: Whether evidence could not be written, so that counts and files may differ.
+        self.is_torn = False
         self.wants_receipts = report.wants_receipts
         self._report = report
         self._log = log
@@ -86,24 +103,26 @@ class Ledger:
 
     def accept(self, batch: Batch, indexes: Sequence[int], answered: Answered = _UNANSWERED) -> None:
         """Give these events of a batch the outcome accepted; their twins are duplicates."""
-        with self._lock:
-            self.tally.accepted += len(indexes)
-            self.tally.duplicate += batch.count_twins(indexes)
+        with self._writing():
             if self.wants_receipts:
                 lago_ids = answered.lago_ids[: len(indexes)]
                 for index, lago_id in zip_longest(indexes, lago_ids):
                     settled = Settled(Outcome.ACCEPTED, lago_id=lago_id)
                     self._receipt([_entry(batch.events[index])], settled, answered.request_id)
                 self._receipt_of_twins(batch, indexes, answered)
+            self.tally.accepted += len(indexes)
+            self.tally.duplicate += batch.count_twins(indexes)
+            self._settle_positions(batch, indexes)
 
     def duplicate(self, batch: Batch, indexes: Sequence[int], answered: Answered = _UNANSWERED) -> None:
         """Give these events of a batch, and their twins, the outcome duplicate."""
-        with self._lock:
-            self.tally.duplicate += len(indexes) + batch.count_twins(indexes)
+        with self._writing():
             if self.wants_receipts:
                 known = Settled(Outcome.DUPLICATE, reason="in Lago already")
                 self._receipt([_entry(batch.events[index]) for index in indexes], known, answered.request_id)
                 self._receipt_of_twins(batch, indexes, answered)
+            self.tally.duplicate += len(indexes) + batch.count_twins(indexes)
+            self._settle_positions(batch, indexes)
 
     def refuse(self, batch: Batch, index: int, refusal: Refusal, answered: Answered = _UNANSWERED) -> None:
         """Reject an event that Lago refused; its twins would be refused for the same reason."""
@@ -137,16 +156,32 @@ class Ledger:
 
     def settle(self, entries: Sequence[Entry], settled: Settled, request_id: str | None = None) -> None:
         """Give records their outcome, the same for each of them."""
-        with self._lock:
+        with self._writing():
             if settled.outcome is Outcome.REJECTED:
                 for entry in entries:
-                    self._reject(entry, settled)
+                    self._report.rejected(
+                        entry.row,
+                        reason=settled.reason,
+                        detail=settled.detail,
+                        code=settled.code,
+                        payload=entry.payload,
+                    )
+            if self.wants_receipts:
+                self._receipt(entries, settled, request_id)
+            if settled.outcome is Outcome.REJECTED:
+                for entry in entries:
+                    self._count_rejected(entry, settled)
             else:
                 self.tally.count(settled.outcome, settled.kind, len(entries))
                 if settled.detail:
                     self._note(entries[0], settled)
-            if self.wants_receipts:
-                self._receipt(entries, settled, request_id)
+            self.progress.add_all(entry.row.position for entry in entries)
+
+    @contextmanager
+    def still(self) -> Iterator[bool]:
+        """Hold counts, progress and evidence still for a moment; tells whether they agree."""
+        with self._lock:
+            yield not self.is_torn
 
     def warn(self, message: str, *args: Any) -> None:
         """Say something in the log that is about no single record."""
@@ -156,10 +191,28 @@ class Ledger:
         identifier = _own_id(row, self._id_field) if self.wants_receipts or self.tally.rejected < _NAMED else None
         self.settle([Entry(row, identifier, None)], Settled(Outcome.REJECTED, reason=reason, detail=detail))
 
-    def _reject(self, entry: Entry, settled: Settled) -> None:
-        self._report.rejected(
-            entry.row, reason=settled.reason, detail=settled.detail, code=settled.code, payload=entry.payload
-        )
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Write evidence first and count it then: what is not in the evidence must not count as done."""
+        with self._lock:
+            try:
+                yield
+            except BaseException:
+                self.is_torn = True
+                raise
+
+    def _settle_positions(self, batch: Batch, indexes: Sequence[int]) -> None:
+        events = batch.events
+        first, last = events[indexes[0]].row.position, events[indexes[-1]].row.position
+        if last - first + 1 == len(indexes) and not batch.twins:
+            self.progress.add(first, last)  # by far the most
+            return
+        rows = [events[index].row for index in indexes]
+        for index in indexes if batch.twins else ():
+            rows += batch.twins.get(index, ())
+        self.progress.add_all(sorted(row.position for row in rows))
+
+    def _count_rejected(self, entry: Entry, settled: Settled) -> None:
         self.tally.reject(settled.reason)
         if self.tally.rejected <= _NAMED:
             named = f" ({self._id_field} {entry.id[:80]!r})" if entry.id else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from airflow_provider_lago.api.records import InvalidRecord
@@ -12,6 +13,10 @@ from airflow_provider_lago.sources.rows import Cells
 
 Record = Mapping[str, Any]
 Transform = Callable[[dict[str, Any]], Record | None]
+
+
+class StartOfTry(datetime):
+    """The time at which a try of a delivery began: a constant that another try of the same delivery has otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,21 @@ class Tally:
     def of_kinds(cls, kinds: Iterable[str]) -> Tally:
         """Return a tally that splits the accepted records."""
         return cls(kinds=dict.fromkeys(kinds, 0))
+
+    @classmethod
+    def restored(cls, kinds: Iterable[str], counts: Mapping[str, Any]) -> Tally:
+        """
+        Return the counts of an earlier try.
+
+        :param kinds: The plan's kinds.
+        :param counts: What :meth:`as_dict` returned.
+        """
+        tally = cls.of_kinds(kinds)
+        for name in ("read", "accepted", "duplicate", "rejected", "skipped", "requests"):
+            setattr(tally, name, counts[name])
+        tally.kinds = {kind: counts[kind] for kind in tally.kinds}
+        tally.reasons.update(counts["reasons"])
+        return tally
 
     @property
     def settled(self) -> int:

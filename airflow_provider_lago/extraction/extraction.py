@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_lago.extraction.folders import Folder
 from airflow_provider_lago.extraction.items import RecentIds, head_of, line_of
 from airflow_provider_lago.extraction.manifest import (
     MANIFEST,
@@ -36,6 +35,7 @@ from airflow_provider_lago.extraction.progress import (
     notes,
 )
 from airflow_provider_lago.extraction.window import Window
+from airflow_provider_lago.storage.folders import Folder
 
 #: Bytes after which a part ends, however few pages it has: items of some lists are large, a worker's memory is not.
 LARGEST_PART = 32 * 1024 * 1024

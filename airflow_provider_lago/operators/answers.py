@@ -53,12 +53,12 @@ def write_lines(path: Path, lines: Iterable[bytes]) -> int:
     :param lines: The lines.
     :raises OSError: if it cannot be written.
     """
-    from airflow_provider_lago.delivery.responses.file import LineFile
+    from airflow_provider_lago.delivery.responses.file import open_lines
 
-    file, count = LineFile(path, what="responses_path"), 0
+    file, count = open_lines(path, what="responses_path"), 0
     try:
         for line in lines:
-            file.write(line)
+            file.write(line + b"\n")
             count += 1
     finally:
         file.close()
@@ -75,6 +75,7 @@ class Noted:
     def __init__(self, report: Report) -> None:
         self._report = report
         self.wants_receipts = report.wants_receipts
+        self.is_remote = report.is_remote
         self.rejection = ""
 
     def rejected(self, row: Row, *, reason: str, detail: str, code: str | None, payload: bytes | None) -> None:
@@ -86,6 +87,14 @@ class Noted:
     def receipts(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Keep a line for each of some records."""
         self._report.receipts(lines)
+
+    def seal(self) -> dict[str, int]:
+        """Return marks that cover all evidence so far."""
+        return self._report.seal()
+
+    def keep(self) -> None:
+        """Make safe what is sealed."""
+        self._report.keep()
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Keep the summary and close."""

@@ -22,18 +22,23 @@ from airflow_provider_lago.exceptions import (
     LagoRejectedError,
 )
 from airflow_provider_lago.operators.arguments import Threshold, as_bool, as_count, check_rate, check_whole
+from airflow_provider_lago.operators.durability import begin_anew, find_durability, forget
+from airflow_provider_lago.operators.folders import map_folder, open_folder
 from airflow_provider_lago.sources.files import FileSource
 from airflow_provider_lago.sources.rows import Limited, NothingFound, Source, SourceError
 from airflow_provider_lago.sources.values import ValueSource
+from airflow_provider_lago.storage.lines import CannotContinueError
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_lago.delivery.checkpoint import Checkpoint, Durability
     from airflow_provider_lago.delivery.delivery import Delivery, Result
     from airflow_provider_lago.delivery.plan import Plan
     from airflow_provider_lago.delivery.responses import Responses
     from airflow_provider_lago.delivery.tally import Tally
     from airflow_provider_lago.hooks.lago import LagoHook
+    from airflow_provider_lago.storage.folders import Folder
 
 _PREVIEWED = 3
 
@@ -77,6 +82,9 @@ class LagoDeliveryOperator(BaseOperator):
         source without records is an error, an empty ``records`` is not.
     :param dry_run: Send nothing; log and return the first requests exactly as they would be sent, without the key, and
         write them to ``preview.jsonl`` in ``report_path``. (templated)
+    :param durable: Keep a checkpoint, so that a retry goes on where the try before was killed: in Airflow's task state
+        store (Airflow 3.3 and newer), or else in ``report_path``. See
+        :mod:`airflow_provider_lago.operators.durability` for what it does and does not do.
     :param lago_conn_id: The Airflow connection to Lago. (templated)
     :return: Counts and report paths: ``read``, ``accepted``, ``duplicate``, ``rejected``, ``skipped``, ``requests``,
         ``seconds``, ``report``, ``reasons``.
@@ -132,6 +140,7 @@ class LagoDeliveryOperator(BaseOperator):
         response_webhook_path: str | None = None,
         skip_on_empty: bool = False,
         dry_run: bool | str = False,
+        durable: bool = True,
         lago_conn_id: str = "lago_default",
         **kwargs: Any,
     ) -> None:
@@ -153,6 +162,7 @@ class LagoDeliveryOperator(BaseOperator):
         self.response_webhook_path = response_webhook_path
         self.skip_on_empty = skip_on_empty
         self.preview = dry_run  # BaseOperator has a method of the name dry_run
+        self.durable = durable
         self.lago_conn_id = lago_conn_id
         self.edits: Mapping[str, Any] = {}  # what a trial from a shell changes in each payload
 
@@ -170,6 +180,11 @@ class LagoDeliveryOperator(BaseOperator):
     def bills(self) -> bool:
         """Whether what is delivered moves money or is billed, so that a trial from a shell must ask twice."""
         return False
+
+    @property
+    def _is_resumable(self) -> bool:
+        """Whether a retry may go on where the try before left off."""
+        return True
 
     @abstractmethod
     def _plan(self, common: dict[str, Any]) -> Plan[Any]:
@@ -207,6 +222,7 @@ class LagoDeliveryOperator(BaseOperator):
             threshold = Threshold(self.max_rejected)
             preview = as_bool(self.preview, "dry_run")
             receipts = as_bool(self.receipts, "receipts")
+            durable = as_bool(self.durable, "durable")
             if receipts and not self.report_path:
                 raise ValueError("receipts need a folder to go to: set report_path")
             plan = self.plan()
@@ -219,13 +235,21 @@ class LagoDeliveryOperator(BaseOperator):
         if preview:
             return self._preview(plan, context)
         self._before_sending(plan, context)
-        report = self._open_report(context, receipts=receipts)
+        folder = self._folder(context)
+        run = {name: getattr(context.get("ti"), name, None) for name in _RUN}
+        durability = None
+        if durable and self._is_resumable:
+            task = {name: value for name, value in run.items() if name != "try_number"}
+            durability = find_durability(plan, task, context, folder, self.log)
+        report, durability = self._open_report(folder, run, durability, receipts=receipts)
         try:
-            responses = self._open_responses(context)
+            responses = self._open_responses(context, folder, append=durability is not None and bool(durability.found))
         except Exception as error:
             report.finish({"halted": str(error)})
             raise
-        result, summary = self._deliver(plan, report, responses)
+        result, summary = self._deliver(plan, report, responses, durability)
+        if durability is not None and result.halt is None:
+            forget(durability, self.log)
         self._judge(result, threshold, report)
         return summary
 
@@ -256,11 +280,14 @@ class LagoDeliveryOperator(BaseOperator):
             edits=self.edits,
         )
 
-    def _folder(self, context: Context) -> Path | None:
+    def _folder(self, context: Context) -> Folder | None:
         """Return the folder for reports, or None; raise where it cannot be one."""
         if not self.report_path:
             return None
-        return self._local("report_path", self.report_path, "folder") / _map_folder(context)
+        try:
+            return open_folder("report_path", self.report_path, map_folder(context))
+        except ValueError as error:
+            raise self._input_error(error) from None
 
     def _local(self, argument: str, path: str | os.PathLike[str], kind: str) -> Path:
         try:
@@ -273,22 +300,28 @@ class LagoDeliveryOperator(BaseOperator):
     def _answers_file(self, path: str | os.PathLike[str], context: Context) -> Path:
         """Return the file for Lago's answers, which a mapped task does not share with its siblings."""
         file = self._local("responses_path", path, "file")
-        return file.parent / _map_folder(context) / file.name
+        return file.parent / map_folder(context) / file.name
 
-    def _open_report(self, context: Context, *, receipts: bool) -> Report:
-        folder = self._folder(context)
+    def _open_report(
+        self, folder: Folder | None, run: Mapping[str, Any], durability: Durability | None, *, receipts: bool
+    ) -> tuple[Report, Durability | None]:
+        """Return the report, and what is kept for a retry; that begins anew where the report cannot be gone on with."""
         if folder is None:
-            return NoReport()
-        ti = context.get("ti")
+            return NoReport(), durability
         try:
-            return FolderReport(folder, {name: getattr(ti, name, None) for name in _RUN}, receipts=receipts)
+            try:
+                marks = durability.found.evidence if durability is not None and durability.found is not None else None
+                return FolderReport(folder, run, receipts=receipts, marks=marks), durability
+            except CannotContinueError as error:
+                durability = begin_anew(durability, str(error), self.log) if durability is not None else None
+                return FolderReport(folder, run, receipts=receipts), durability
         except OSError as error:
             problem = f"report_path {str(self.report_path)!r} cannot be written: {error.strerror or error}"
         except (ValueError, TypeError) as error:
             problem = f"report_path: {error}"
         raise self._input_error(problem)
 
-    def _open_responses(self, context: Context) -> Responses:
+    def _open_responses(self, context: Context, folder: Folder | None, *, append: bool) -> Responses:
         """Return what takes Lago's answers."""
         # Imported where a delivery begins, because of aiohttp.
         from airflow_provider_lago.delivery.responses import AllResponses, FileResponses, NoResponses, WebhookResponses
@@ -297,11 +330,14 @@ class LagoDeliveryOperator(BaseOperator):
         takers: list[Responses] = []
         try:
             if self.responses_path:
-                takers.append(FileResponses(self._answers_file(self.responses_path, context)))
+                takers.append(FileResponses(self._answers_file(self.responses_path, context), append=append))
             if self.response_webhook_conn_id:
                 webhook = read_webhook(self.response_webhook_conn_id, self.response_webhook_path)
-                folder = self._folder(context)
-                unforwarded = None if folder is None else folder / UNFORWARDED
+                unforwarded = None
+                if folder is not None:
+                    if not append:
+                        folder.keep_earlier(UNFORWARDED)
+                    unforwarded = folder.lines(UNFORWARDED, append=append)
                 takers.append(WebhookResponses(webhook, unforwarded=unforwarded, log=self.log))
         except OSError as error:
             raise self._input_error(f"responses_path: {error.strerror or error}") from None
@@ -309,12 +345,16 @@ class LagoDeliveryOperator(BaseOperator):
             raise self._input_error(error) from None
         return AllResponses(takers) if takers else NoResponses()
 
-    def _deliver(self, plan: Plan[Any], report: Report, responses: Responses) -> tuple[Result, dict[str, Any]]:
+    def _deliver(
+        self, plan: Plan[Any], report: Report, responses: Responses, durability: Durability | None
+    ) -> tuple[Result, dict[str, Any]]:
         from airflow_provider_lago.delivery.delivery import Delivery
         from airflow_provider_lago.delivery.loop_thread import Stopped
 
         self.log.info("Delivering %s to %s, %s requests in flight", plan.source, plan.goes_to, plan.concurrency)
-        self._delivery = delivery = Delivery(plan, report, self.log, responses)
+        if durability is not None and durability.found is not None:
+            self._tell_resumed(durability.found)
+        self._delivery = delivery = Delivery(plan, report, self.log, responses, durability)
         try:
             result = delivery.run()
         except BaseException as error:
@@ -330,6 +370,15 @@ class LagoDeliveryOperator(BaseOperator):
         report.finish(summary)
         self.log.info("Delivery ended: %s", in_words(summary))
         return result, summary
+
+    def _tell_resumed(self, found: Checkpoint) -> None:
+        counts = found.counts
+        self.log.info(
+            "Resuming after record %s of the source, where the try before left off: %s accepted, %s duplicate, %s "
+            "rejected, %s skipped so far",
+            f"{found.settled[0]:,}",
+            *(f"{counts[name]:,}" for name in ("accepted", "duplicate", "rejected", "skipped")),
+        )
 
     def _stopped(self) -> LagoDeliveryError:
         """Return the error for a delivery that Airflow ended."""
@@ -401,12 +450,6 @@ class LagoDeliveryOperator(BaseOperator):
 
     def _input_error(self, error: object) -> LagoInputError:
         return LagoInputError(f"Task {self.task_id!r}: {error}")
-
-
-def _map_folder(context: Context) -> str:
-    """Return the folder of a mapped task's own files, so that its siblings write elsewhere."""
-    map_index = getattr(context.get("ti"), "map_index", None)
-    return str(map_index) if map_index is not None and map_index >= 0 else ""
 
 
 def so_far(tally: Tally) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_lago.api.timestamps import UNITS
@@ -11,6 +11,7 @@ from airflow_provider_lago.delivery.events.identity import RANDOM
 from airflow_provider_lago.delivery.events.plan import LARGEST_BATCH, EventPlan
 from airflow_provider_lago.delivery.events.shaping import EventShaper, EventShaping
 from airflow_provider_lago.delivery.report import Report
+from airflow_provider_lago.delivery.shaping import StartOfTry
 from airflow_provider_lago.exceptions import LagoRejectedError
 from airflow_provider_lago.operators.arguments import Threshold, check_choice, check_whole, check_zone
 from airflow_provider_lago.operators.base import LagoDeliveryOperator
@@ -107,7 +108,7 @@ class LagoIngestEventsOperator(LagoDeliveryOperator):
             raise ValueError(f"constants must be a dict, not a {type(self.constants).__name__}")
         constants = dict(self.constants or {})
         if constants.get("timestamp") == _NOW:
-            constants["timestamp"] = datetime.now(UTC)
+            constants["timestamp"] = StartOfTry.now(UTC)
             self.log.warning(
                 "All events get the time of this try, %s: a retry has another one, and where Lago stores events in "
                 "ClickHouse it bills them again",

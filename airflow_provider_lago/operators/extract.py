@@ -17,10 +17,11 @@ from airflow_provider_lago.exceptions import (
     LagoInputError,
 )
 from airflow_provider_lago.extraction.extraction import Extraction, ListMoved, Plan, Stopped
-from airflow_provider_lago.extraction.folders import Folder, LocalFolder, StoreFolder
 from airflow_provider_lago.extraction.manifest import MANIFEST
 from airflow_provider_lago.extraction.window import OutsideWindow, Window
 from airflow_provider_lago.operators.arguments import as_bool, check_whole
+from airflow_provider_lago.operators.folders import open_folder
+from airflow_provider_lago.storage.folders import Folder
 
 if TYPE_CHECKING:
     from datetime import date
@@ -180,25 +181,9 @@ class LagoExtractOperator(BaseOperator):
         if not path.strip():
             raise ValueError(f"path must name a folder, not {self.path!r}")
         below = run["map_index"]
-        if below is not None and below >= 0:
-            path = f"{path.rstrip('/')}/{below}"
-        scheme, separator, rest = path.partition("://")
-        try:
-            if separator and scheme != "file":
-                return self._store(path)
-            return LocalFolder(rest if separator else path)
-        except OSError as error:
-            problem = f"path {path!r} cannot be written: {error.strerror or error}"
-        raise ValueError(problem)
-
-    def _store(self, path: str) -> Folder:
-        from airflow.providers.common.compat.sdk import ObjectStoragePath
-
-        try:
-            return StoreFolder(ObjectStoragePath(path, conn_id=self.object_store_conn_id or None), path)
-        except (ValueError, ImportError) as error:
-            problem = f"path {path!r}: {error}; is the provider of this store installed, with its file system?"
-        raise ValueError(problem)
+        return open_folder(
+            "path", path, str(below) if below is not None and below >= 0 else "", self.object_store_conn_id
+        )
 
     def _extract(self, plan: Plan, folder: Folder, run: Mapping[str, Any]) -> dict[str, Any]:
         def read(first: int) -> Iterator[Page]:

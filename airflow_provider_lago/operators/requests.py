@@ -34,9 +34,11 @@ from airflow_provider_lago.sources.values import ValueSource
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_lago.delivery.checkpoint import Durability
     from airflow_provider_lago.delivery.delivery import Result
     from airflow_provider_lago.delivery.plan import Plan
     from airflow_provider_lago.delivery.report import Report
+    from airflow_provider_lago.storage.folders import Folder
 
 #: Records of a request where several may go together.
 _BATCH = 100
@@ -271,9 +273,16 @@ class LagoGenericRequestOperator(LagoDeliveryOperator):
                 "clear the task, with the records that are left"
             )
 
-    def _open_report(self, context: Context, *, receipts: bool) -> Report:
-        report = super()._open_report(context, receipts=receipts)
-        return Noted(report) if self._is_single else report
+    @property
+    def _is_resumable(self) -> bool:
+        """Whether a retry may go on; what moves money is never retried, and one request has nothing to go on with."""
+        return not self.once and not self._is_single
+
+    def _open_report(
+        self, folder: Folder | None, run: Mapping[str, Any], durability: Durability | None, *, receipts: bool
+    ) -> tuple[Report, Durability | None]:
+        report, durability = super()._open_report(folder, run, durability, receipts=receipts)
+        return (Noted(report) if self._is_single else report), durability
 
     def _judge(self, result: Result, threshold: Threshold, report: Report) -> None:
         if isinstance(report, Noted) and result.halt is None and result.tally.rejected:

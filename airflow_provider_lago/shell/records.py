@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from airflow_provider_lago.api import exact_json
 from airflow_provider_lago.shell.errors import UsageError
 from airflow_provider_lago.sources.json_lines import read_json_lines
-from airflow_provider_lago.sources.rows import Row, Source, Unreadable
+from airflow_provider_lago.sources.rows import BEGINNING, Row, Source, Start, Unreadable
 
 STDIN = "-"
 
@@ -26,7 +26,7 @@ def source_arguments(given: str, stdin: TextIO) -> dict[str, Any]:
     :raises UsageError: if it cannot be read.
     """
     if given == STDIN:
-        return {"records": [_record(row) for row in read_json_lines(stdin.buffer, "standard input", 0)]}
+        return {"records": [_record(row) for row in read_json_lines(stdin.buffer, "standard input")]}
     kind = os.path.splitext(given)[1].lower()
     if kind in _LINES:
         return {"files": [given]}
@@ -51,9 +51,17 @@ class Kept:
     def __str__(self) -> str:
         return self._name
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, start: Start = BEGINNING) -> Iterator[Row]:
         """Read the rows, as often as wanted."""
         return iter(self._rows)
+
+    def start_after(self, position: int) -> Start:
+        """Return the beginning."""
+        return BEGINNING
+
+    def fingerprint(self) -> str | None:
+        """Return none: a trial is not gone on with."""
+        return None
 
     def share_done(self) -> float | None:
         """Unknown."""

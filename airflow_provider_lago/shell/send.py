@@ -32,6 +32,7 @@ class Receipts:
     """
 
     wants_receipts = True
+    is_remote = False
 
     def __init__(self, screen: Screen, id_field: str) -> None:
         self._screen = screen
@@ -46,6 +47,13 @@ class Receipts:
         """Print a line for each record."""
         for line in lines:
             self._screen.say(receipt(line, self._id_field, self._details.pop(line["position"], "")))
+
+    def seal(self) -> dict[str, int]:
+        """Return no marks."""
+        return {}
+
+    def keep(self) -> None:
+        """Keep nothing."""
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Keep nothing."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, BinaryIO
 
-from airflow_provider_lago.sources.rows import Cells, Row, SourceError, Unreadable
+from airflow_provider_lago.sources.rows import Cells, Row, SourceError, Start, Unreadable
 
 #: The longest record, in bytes; beyond it the memory of a delivery would depend on its input.
 LONGEST_RECORD = 4 << 20
@@ -63,7 +63,7 @@ class _Lines:
             line = self._stream.readline(LONGEST_RECORD)
 
 
-def read_csv(stream: BinaryIO, origin: str, position: int) -> Generator[Row, None, int]:
+def read_csv(stream: BinaryIO, origin: str, start: Start, mark: Callable[[Start], None]) -> Generator[Row, None, int]:
     """
     Yield a row for each line below the header; an empty cell is a missing value.
 
@@ -72,10 +72,12 @@ def read_csv(stream: BinaryIO, origin: str, position: int) -> Generator[Row, Non
 
     :param stream: The open file.
     :param origin: Its name.
-    :param position: Number of records before this file.
+    :param start: Where to begin: always with the header.
+    :param mark: Not called.
     :return: Number of records up to the end of this file.
     :raises SourceError: if the header is ambiguous, or a quoted cell does not end within :data:`LONGEST_RECORD`.
     """
+    position = start.position
     lines, reader = _open(stream)
     header = _read_header(lines, reader, origin)
     width = len(header)

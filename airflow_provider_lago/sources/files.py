@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import BinaryIO
 
 from airflow_provider_lago.sources.csv_lines import check_csv_header, read_csv
 from airflow_provider_lago.sources.json_lines import read_json_lines
-from airflow_provider_lago.sources.rows import NothingFound, Row, SourceError
+from airflow_provider_lago.sources.rows import BEGINNING, NothingFound, Row, SourceError, Start
 
-Reader = Callable[[BinaryIO, str, int], Generator[Row, None, int]]
+#: (open file, its name, where to begin, takes places to begin at) -> the rows; the number of records up to its end
+Reader = Callable[[BinaryIO, str, Start, Callable[[Start], None]], Generator[Row, None, int]]
 
 _READERS: dict[str, Reader] = {
     ".jsonl": read_json_lines,
@@ -21,6 +23,9 @@ _READERS: dict[str, Reader] = {
 
 _GLOB_SIGNS = frozenset("*?[")
 _BUFFER = 1 << 17
+
+#: Places to begin at that are remembered; a delivery is never so far ahead of its slowest record.
+_MOST_STARTS = 10_000
 
 
 class FileSource:
@@ -38,23 +43,49 @@ class FileSource:
     def __init__(self, files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> None:
         self.paths = expand(files)
         self._readers = [_reader_of(path) for path in self.paths]
-        self._sizes = [_check(path) for path in self.paths]
+        self._states = [_check(path) for path in self.paths]
+        self._sizes = [state.st_size for state in self._states]
         self._done = 0
+        self._starts: deque[Start] = deque(maxlen=_MOST_STARTS)
+        self._start = BEGINNING
         self._open: BinaryIO | None = None
 
     def __str__(self) -> str:
         named = self.paths[0] if len(self.paths) == 1 else f"{len(self.paths)} files, {self.paths[0]} first,"
         return f"{named} ({sum(self._sizes):,} bytes)"
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, start: Start = BEGINNING) -> Iterator[Row]:
         """Yield the records of all files; positions go on from file to file."""
-        position = 0
-        for path, reader, size in zip(self.paths, self._readers, self._sizes, strict=True):
+        self._start = start
+        self._done = sum(self._sizes[: start.file])
+        for number in range(start.file, len(self.paths)):
+            path, reader = self.paths[number], self._readers[number]
             with open(path, "rb", buffering=_BUFFER) as stream:
                 self._open = stream
-                position = yield from reader(stream, path, position)
+                position = yield from reader(stream, path, start, self._starts.append)
                 self._open = None
-            self._done += size
+            self._done += self._sizes[number]
+            start = Start(position, number + 1)
+            self._starts.append(start)
+
+    def start_after(self, position: int) -> Start:
+        """Return the last place to begin at that is known and not behind a position."""
+        while self._starts:
+            first = self._starts.popleft()  # taken before it is looked at: a full queue drops its first meanwhile
+            if first.position > position:
+                self._starts.appendleft(first)
+                break
+            self._start = first
+        return self._start
+
+    def fingerprint(self) -> str | None:
+        """Return the files with their sizes and the times of their last change."""
+        return repr(
+            [
+                (os.path.realpath(path), state.st_size, state.st_mtime_ns)
+                for path, state in zip(self.paths, self._states, strict=True)
+            ]
+        )
 
     def share_done(self) -> float | None:
         """Share of the files' bytes."""
@@ -131,12 +162,12 @@ def _reader_of(path: str) -> Reader:
         raise SourceError(f"{path!r}: the name must end in one of {known}, which says how it is read") from None
 
 
-def _check(path: str) -> int:
-    """Return the size of a file, after what can be known to be wrong with it before anything is sent."""
+def _check(path: str) -> os.stat_result:
+    """Return the state of a file, after what can be known to be wrong with it before anything is sent."""
     try:
         with open(path, "rb") as stream:
             if path.lower().endswith(".csv"):
                 check_csv_header(stream, path)
-            return os.fstat(stream.fileno()).st_size
+            return os.fstat(stream.fileno())
     except OSError as error:
         raise SourceError(f"file {path!r} cannot be read: {error.strerror}") from None

@@ -60,14 +60,47 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 RECORDS = "records"
 
 
+class Start(NamedTuple):
+    """
+    Where reading a source begins.
+
+    :param position: Number of records before it.
+    :param file: Number of files before it.
+    :param line: Number of lines before it in its file.
+    :param offset: Number of bytes before it in its file.
+    """
+
+    position: int = 0
+    file: int = 0
+    line: int = 0
+    offset: int = 0
+
+
+BEGINNING = Start()
+
+
 class Source(Protocol):
     """Where the records of a delivery come from. It can be read once."""
 
     #: Whether reading it runs the user's code, which has to stay in the task's own thread.
     is_foreign: bool
 
-    def rows(self) -> Iterator[Row]:
-        """Read the source, one row a record, holding no more than one."""
+    def rows(self, start: Start = BEGINNING) -> Iterator[Row]:
+        """
+        Read the source, one row a record, holding no more than one.
+
+        :param start: Where to begin: what :meth:`start_after` returned for a source of the same :meth:`fingerprint`.
+        """
+
+    def start_after(self, position: int) -> Start:
+        """
+        Return where to begin for the records after a position. Records before it may come again.
+
+        Safe to call from another thread than the one that reads; positions must not go down from call to call.
+        """
+
+    def fingerprint(self) -> str | None:
+        """Return what another source, or this one with another content, does not have; None where none can be told."""
 
     def share_done(self) -> float | None:
         """How much of the source has been read, between 0 and 1; None where its size is not known."""
@@ -89,9 +122,18 @@ class Limited:
     def __str__(self) -> str:
         return f"the first {self._most:,} of {self._source}"
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, start: Start = BEGINNING) -> Iterator[Row]:
         """Read the source as far as it is asked for."""
-        return islice(self._source.rows(), self._most)
+        return islice(self._source.rows(start), max(0, self._most - start.position))
+
+    def start_after(self, position: int) -> Start:
+        """Return where to begin for the records after a position."""
+        return self._source.start_after(position)
+
+    def fingerprint(self) -> str | None:
+        """Return what another source does not have."""
+        of_all = self._source.fingerprint()
+        return None if of_all is None else f"{self._most} of {of_all}"
 
     def share_done(self) -> float | None:
         """Unknown: the source may be shorter."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from airflow_provider_lago.sources.rows import RECORDS, Row, SourceError
+import msgspec
+
+from airflow_provider_lago.sources.rows import BEGINNING, RECORDS, Row, SourceError, Start
+
+_encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 #: Longer texts are surely not a list of records that somebody meant to read in a message.
 _SHOWN = 80
@@ -35,14 +40,30 @@ class ValueSource:
     def __str__(self) -> str:
         return f"{RECORDS} ({self._size:,} elements)" if self._size is not None else RECORDS
 
-    def rows(self) -> Iterator[Row]:
-        """Yield the records in order; an element that is itself a list is what one mapped task returned."""
+    def rows(self, start: Start = BEGINNING) -> Iterator[Row]:
+        """Yield all records in order; an element that is itself a list is what one mapped task returned."""
         position = 0
         for element in self._records:
             for record in element if _is_list_of_records(element) else (element,):
                 position += 1
                 yield Row(position, RECORDS, position, record)
             self._read += 1
+
+    def start_after(self, position: int) -> Start:
+        """Return the beginning: reading records that are at hand costs nothing."""
+        return BEGINNING
+
+    def fingerprint(self) -> str | None:
+        """Return a hash of the content; None for what can be read only once."""
+        if not isinstance(self._records, Sequence):
+            return None
+        digest = hashlib.blake2b(digest_size=16)
+        try:
+            for element in self._records:
+                digest.update(_encode(element) + b"\n")
+        except Exception:  # noqa: BLE001 - records may hold anything; one that no JSON can show is rejected later
+            return None
+        return digest.hexdigest()
 
     def share_done(self) -> float | None:
         """Share of the list; unknown for lazy sequences."""

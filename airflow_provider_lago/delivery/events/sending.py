@@ -141,12 +141,19 @@ class Sender(Courier[Batch]):
 
     def _sort(self, batch: Batch, part: _Part, verdict: Sorted, answered: Answered) -> list[_Part]:
         named = {part.indexes[at] for at in (*verdict.duplicates, *verdict.rejected)}
-        duplicates = [part.indexes[at] for at in verdict.duplicates]
+        duplicates = [part.indexes[at] for at in sorted(verdict.duplicates)]
         if part.maybe_stored and len(duplicates) == len(part.indexes):
             # Lago stores a batch whole: that every event of it is known now means that the lost request did it.
-            self._ledger.accept(batch, duplicates, answered)
+            ours, known = duplicates, []
         else:
-            self._ledger.duplicate(batch, duplicates, answered)
+            # What an earlier try of this task may have sent before it was killed, it did.
+            sent_to, events = self._ledger.sent_to, batch.events
+            ours = [index for index in duplicates if events[index].row.position <= sent_to]
+            known = [index for index in duplicates if events[index].row.position > sent_to]
+        if ours:
+            self._ledger.accept(batch, ours, answered)
+        if known:
+            self._ledger.duplicate(batch, known, answered)
         for at, refusal in verdict.rejected.items():
             self._ledger.refuse(batch, part.indexes[at], refusal, answered)
         rest = [index for index in part.indexes if index not in named]

@@ -2,71 +2,45 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_lago.delivery.earlier import keep_earlier
 from airflow_provider_lago.delivery.responses.response import Response
+from airflow_provider_lago.storage.earlier import keep_earlier
+from airflow_provider_lago.storage.lines import LineFile
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
-class LineFile:
+def open_lines(path: str | os.PathLike[str], *, what: str, append: bool = False) -> LineFile:
     """
-    A new file that holds whole lines only. Its folder is made; a file of an earlier run gets another name.
+    Open a file for answers. Its folder is made; a file of an earlier run gets another name.
 
     :param path: The file.
     :param what: Name of the argument, for messages.
+    :param append: Go on with the file of an earlier try, where there is one.
     :raises ValueError: if the path is empty, a URI or a folder.
     :raises OSError: if the file cannot be made.
     """
-
-    def __init__(self, path: str | os.PathLike[str], *, what: str) -> None:
-        text = os.fspath(path)
-        if not text.strip():
-            raise ValueError(f"{what} is empty: give the path of a file such as '/data/responses.jsonl'")
-        if _URI.match(text):
-            raise ValueError(
-                f"{what} {text.partition('?')[0]!r} is a URI, but answers are written as they come, which object "
-                "stores cannot do: give a local path, and copy the file when the task is done"
-            )
-        self.path = Path(text)
-        if self.path.is_dir() or text.endswith(os.sep):
-            raise ValueError(f"{what} {text!r} is a folder: give the path of a file in it")
-        if self.path.exists() and not self.path.is_file():
-            raise ValueError(f"{what} {text!r} is not a file")  # such as /dev/null, which must not be renamed
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        keep_earlier(self.path)
-        # Not buffered: a killed task leaves whole lines, and none is missing.
-        self._file: FileIO = FileIO(os.fspath(self.path), "xb")
-        self._end = 0
-
-    def write(self, line: bytes) -> None:
-        """
-        Append a line, whole or not at all.
-
-        :raises OSError: if it cannot be written.
-        """
-        left = memoryview(line + b"\n")
-        end = self._end + len(left)
-        try:
-            while left:
-                left = left[self._file.write(left) or 0 :]
-        except OSError:
-            # A full disk takes the beginning of a line.
-            with contextlib.suppress(OSError):
-                self._file.truncate(self._end)
-                self._file.seek(self._end)
-            raise
-        self._end = end
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+    text = os.fspath(path)
+    if not text.strip():
+        raise ValueError(f"{what} is empty: give the path of a file such as '/data/responses.jsonl'")
+    if _URI.match(text):
+        raise ValueError(
+            f"{what} {text.partition('?')[0]!r} is a URI, but answers are written as they come, which object "
+            "stores cannot do: give a local path, and copy the file when the task is done"
+        )
+    file = Path(text)
+    if file.is_dir() or text.endswith(os.sep):
+        raise ValueError(f"{what} {text!r} is a folder: give the path of a file in it")
+    if file.exists() and not file.is_file():
+        raise ValueError(f"{what} {text!r} is not a file")  # such as /dev/null, which must not be renamed
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not append:
+        keep_earlier(file)
+    return LineFile(file, append=append)
 
 
 class FileResponses:
@@ -77,18 +51,19 @@ class FileResponses:
     lines stops the delivery: evidence is not lost silently.
 
     :param path: The file; made anew, its folder too. A file of an earlier run is kept as ``<name>.1.jsonl`` and so on.
+    :param append: Go on with the file of an earlier try, for a delivery that is resumed.
     :raises ValueError: if the path is empty, a URI or a folder, before anything is sent.
     :raises OSError: if the file cannot be made, before anything is sent.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._lines = LineFile(path, what="responses_path")
+    def __init__(self, path: str | os.PathLike[str], *, append: bool = False) -> None:
+        self._lines = open_lines(path, what="responses_path", append=append)
         self._written = 0
 
     async def put(self, response: Response) -> None:
         """Write an answer down."""
         # Nothing is awaited, so two answers cannot get mixed up.
-        self._lines.write(response.line())
+        self._lines.write(response.line() + b"\n")
         self._written += 1
 
     async def close(self, within: float | None = None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +16,10 @@ from airflow_provider_lago.api.retry import RetryPolicy, wait_after_429
 from airflow_provider_lago.api.webhook import Webhook
 from airflow_provider_lago.delivery.client import cause_of, tls_context
 from airflow_provider_lago.delivery.ledger import Log
-from airflow_provider_lago.delivery.responses.file import LineFile
 from airflow_provider_lago.delivery.responses.posting import Later, Never, Taken, Verdict, judge, judge_failure
 from airflow_provider_lago.delivery.responses.response import Response, key_of, with_fields
 from airflow_provider_lago.delivery.responses.restraint import Breaker, Patience
+from airflow_provider_lago.storage.lines import Lines
 
 #: Answers not forwarded that the log names; the file holds them all.
 _NAMED = 5
@@ -98,18 +97,17 @@ class WebhookResponses:
     outright loses what was in the queue: :class:`FileResponses` beside this one has it.
 
     :param webhook: Where to.
-    :param unforwarded: File for what could not be forwarded; made anew, one of an earlier run is kept.
+    :param unforwarded: Takes what could not be forwarded.
     :param log: The task's log.
     :param limits: Other bounds.
-    :raises ValueError: if the file's path is empty, a URI or a folder, or the CA bundle unreadable.
-    :raises OSError: if the file cannot be made.
+    :raises ValueError: if the CA bundle is unreadable.
     """
 
     def __init__(
         self,
         webhook: Webhook,
         *,
-        unforwarded: str | os.PathLike[str] | None,
+        unforwarded: Lines | None,
         log: Log,
         limits: Limits | None = None,
     ) -> None:
@@ -118,7 +116,7 @@ class WebhookResponses:
         self._log = log
         secure = any((url or "").startswith("https:") for url in (webhook.url, webhook.proxy))
         self._tls = tls_context(webhook.conn_id, webhook.verify) if secure else True
-        self._unforwarded = LineFile(unforwarded, what="the path for unforwarded answers") if unforwarded else None
+        self._unforwarded = unforwarded
         self._forwarded = self._not_forwarded = self._not_kept = 0
         self._breaker = Breaker(limits.failures, limits.probe_every)
         self._patience = Patience(limits.patience)
@@ -179,7 +177,7 @@ class WebhookResponses:
             "not_forwarded": self._not_forwarded,
         }
         if self._unforwarded is not None:
-            summary["unforwarded"] = str(self._unforwarded.path)
+            summary["unforwarded"] = str(self._unforwarded)
         return summary
 
     async def _admit(self, letter: _Letter) -> str | None:
@@ -335,20 +333,22 @@ class WebhookResponses:
         if self._unforwarded is None:
             return
         try:
-            self._unforwarded.write(with_fields(letter.line, reason=reason, idempotency_key=key_of(letter.line)))
+            self._unforwarded.write(
+                with_fields(letter.line, reason=reason, idempotency_key=key_of(letter.line)) + b"\n"
+            )
         except (OSError, ValueError) as error:  # a full disk; a file that is closed already
             self._not_kept += 1
             if self._not_kept == 1:
                 self._log.warning(
                     "%s cannot be written (%s): answers that are not forwarded are only counted",
-                    self._unforwarded.path,
+                    self._unforwarded,
                     type(error).__name__,
                 )
 
     def _log_end(self) -> None:
         if not self._not_forwarded:
             return
-        where = "" if self._unforwarded is None else f"; they are in {self._unforwarded.path}"
+        where = "" if self._unforwarded is None else f"; they are in {self._unforwarded}"
         if self._not_kept:
             where += f", but for {self._not_kept} that could not be written"
         self._log.warning(

@@ -217,7 +217,7 @@ class TestStopping:
         class Breaking:
             is_foreign = False
 
-            def rows(self):
+            def rows(self, start):
                 for n, record in enumerate(usage(250), 1):
                     yield Row(n, "records", n, record)
                 raise SourceError("the rest cannot be read")

@@ -20,8 +20,8 @@ def test_only_what_runs_the_users_code_is_read_in_the_callers_thread(deliver):
     threads = {}
 
     class Spy(ValueSource):
-        def rows(self):
-            for row in super().rows():
+        def rows(self, start):
+            for row in super().rows(start):
                 threads.setdefault(str(self), set()).add(threading.current_thread())
                 yield row
 

@@ -25,7 +25,6 @@ from airflow_provider_lago.api.connection import ConnectionSettingsError
 from airflow_provider_lago.api.failures import Cause
 from airflow_provider_lago.api.retry import RetryPolicy
 from airflow_provider_lago.api.webhook import Webhook
-from airflow_provider_lago.delivery.earlier import keep_earlier
 from airflow_provider_lago.delivery.responses import (
     AllResponses,
     FileResponses,
@@ -34,9 +33,12 @@ from airflow_provider_lago.delivery.responses import (
     Response,
     WebhookResponses,
 )
+from airflow_provider_lago.delivery.responses.file import open_lines
 from airflow_provider_lago.delivery.responses.posting import Later, Never, Taken, judge, judge_failure
 from airflow_provider_lago.delivery.responses.response import LONGEST_TEXT
 from airflow_provider_lago.delivery.responses.restraint import Breaker, Patience
+from airflow_provider_lago.storage.earlier import keep_earlier
+from airflow_provider_lago.storage.lines import LineFile
 
 SECRET = "hunter2hunter2"
 QUICK = RetryPolicy(attempts=4, base=0.01, cap=0.02)
@@ -92,7 +94,9 @@ def forward(tmp_path, caplog):
     def run(url, answers, *, limits=None, within=None, pause=0.0, **fields):
         path = tmp_path / "unforwarded.jsonl"
         webhook = Webhook("hook", url, **{"timeout": 2.0, **fields})
-        sink = WebhookResponses(webhook, unforwarded=path, log=logging.getLogger("task"), limits=limits)
+        sink = WebhookResponses(
+            webhook, unforwarded=open_lines(path, what="unforwarded"), log=logging.getLogger("task"), limits=limits
+        )
         took = []
 
         async def main():
@@ -503,7 +507,9 @@ class TestWhatAWebhookMayCost:
         async def main(url):
             bounds = limits(size=10 << 20, wait=0.02, patience=0.1, drain=0.1)
             log = logging.getLogger("task")
-            sink = WebhookResponses(Webhook("hook", url), unforwarded=tmp_path / "u.jsonl", log=log, limits=bounds)
+            sink = WebhookResponses(
+                Webhook("hook", url), unforwarded=LineFile(tmp_path / "u.jsonl"), log=log, limits=bounds
+            )
             tracemalloc.start()
             for n in range(100):
                 await sink.put(answer(n, body=large))
@@ -546,7 +552,7 @@ class TestWhatAWebhookMayCost:
         async def main(url):
             sink = WebhookResponses(
                 Webhook("hook", url),
-                unforwarded=path,
+                unforwarded=open_lines(path, what="unforwarded"),
                 log=logging.getLogger("task"),
                 limits=limits(answers=10, drain=60),
             )
@@ -576,7 +582,10 @@ class TestWhatAWebhookMayCost:
 
         async def main(url):
             sink = WebhookResponses(
-                Webhook("hook", url), unforwarded=tmp_path / "u.jsonl", log=logging.getLogger("task"), limits=limits()
+                Webhook("hook", url),
+                unforwarded=LineFile(tmp_path / "u.jsonl"),
+                log=logging.getLogger("task"),
+                limits=limits(),
             )
             resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, hard))
             try:

@@ -343,7 +343,7 @@ class TestResuming:
 
     def test_a_part_is_written_again_if_the_manifest_could_not_count_it(self, lago_sandbox, tmp_path, monkeypatch):
         """Killed between a part and its manifest."""
-        from airflow_provider_lago.extraction.folders import LocalFolder
+        from airflow_provider_lago.storage.folders import LocalFolder
 
         seed(lago_sandbox, 60)
         write = LocalFolder.write
@@ -379,7 +379,7 @@ class TestResuming:
         assert (ids(summary), summary["resumed_at_page"]) == (all_ids(60), 4)
 
     def test_a_storage_that_fails_does_not_hide_why_the_task_ended(self, lago_sandbox, monkeypatch, tmp_path, caplog):
-        from airflow_provider_lago.extraction.folders import LocalFolder
+        from airflow_provider_lago.storage.folders import LocalFolder
 
         seed(lago_sandbox, 60)
         write = LocalFolder.write

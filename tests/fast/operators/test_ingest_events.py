@@ -141,8 +141,8 @@ class TestReport:
         with pytest.raises(LagoConnectionError, match="CA bundle"):
             execute(records=usage(1))
 
-    def test_a_uri_is_not_taken_for_a_local_folder(self):
-        with pytest.raises(LagoInputError, match="must be a local folder"):
+    def test_a_store_that_airflow_does_not_know_is_refused_before_anything_is_sent(self):
+        with pytest.raises(LagoInputError, match="report_path 's3://bucket/report'.*provider of this store"):
             execute(records=usage(1), report_path="s3://bucket/report")
 
     def test_a_task_that_is_killed_leaves_its_counts(self, tmp_path, monkeypatch):

@@ -55,5 +55,11 @@ def _reserve(paths: list[Path], number: int) -> bool:
     return True
 
 
+def numbered(name: str, number: int) -> str:
+    """Return the name of an earlier run's file: ``a.jsonl`` as ``a.1.jsonl``."""
+    stem, suffix = os.path.splitext(name)
+    return f"{stem}.{number}{suffix}"
+
+
 def _numbered(path: Path, number: int) -> Path:
-    return path.with_name(f"{path.stem}.{number}{path.suffix}")
+    return path.with_name(numbered(path.name, number))

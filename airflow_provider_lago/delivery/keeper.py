@@ -1,0 +1,197 @@
+"""Keeps a checkpoint and the evidence safe while a delivery runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import threading
+import time
+from dataclasses import dataclass
+
+from airflow_provider_lago.delivery.checkpoint import Checkpoint, Checkpoints
+from airflow_provider_lago.delivery.ledger import Ledger, Log
+from airflow_provider_lago.delivery.report import EvidenceError, Report
+from airflow_provider_lago.sources.rows import Source
+
+#: Ranges of settled records beyond the beginning that a checkpoint has room for: Airflow 3.3 warns of values of 64 KiB.
+_MOST_RANGES = 4_000
+
+#: Seconds to rest where nothing has changed.
+_NOTHING_NEW = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """
+    How often a checkpoint is kept.
+
+    :param records: Records after which it is due.
+    :param seconds: Seconds after which it is due, if anything has changed.
+    :param ahead: Records that may be read beyond the last checkpoint: together with those in flight at that moment,
+        what a retry sends again at most.
+    """
+
+    records: int = 2_000
+    seconds: float = 3.0
+    ahead: int = 4_000
+
+
+#: Where evidence and checkpoint take a request over the network each.
+REMOTE = Rhythm(records=50_000, seconds=5.0, ahead=100_000)
+
+
+class Keeper:
+    """
+    Saves from a thread of its own: places to save are slow, and Airflow interrupts the task's own thread at any time.
+
+    :param ledger: Knows which records are settled, and how many of which outcome.
+    :param source: Knows where to begin after a position.
+    :param report: Whose evidence is made safe before a checkpoint vouches for it.
+    :param log: The task's log.
+    :param checkpoints: Where the checkpoint goes; None where only evidence is to be kept.
+    :param fingerprint: Of the delivery.
+    :param life: What Airflow changes when a person clears the task.
+    :param seconds: What the earlier tries took.
+    :param rhythm: How often.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        source: Source,
+        report: Report,
+        log: Log,
+        *,
+        checkpoints: Checkpoints | None,
+        fingerprint: str,
+        life: int | None,
+        seconds: float,
+        rhythm: Rhythm,
+    ) -> None:
+        self._ledger = ledger
+        self._source = source
+        self._report = report
+        self._log = log
+        self._checkpoints = checkpoints
+        self._fingerprint = fingerprint
+        self._life = life
+        self._seconds = seconds
+        self._rhythm = rhythm
+        #: Why evidence cannot be kept; the delivery must end.
+        self.trouble: OSError | None = None
+        self._saved = ledger.tally.read
+        self._state = (-1, -1)
+        self._started = time.monotonic()
+        self._wake = threading.Event()
+        self._ended = threading.Event()
+        self._last = False
+        self._room: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_lame = False
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._run,), name="lago-keeper", daemon=True)
+
+    def begin(self) -> None:
+        """Begin to save; called in the event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._room = asyncio.Event()
+        self._thread.start()
+
+    async def room(self) -> None:
+        """
+        Wait until reading is not too far ahead of the last checkpoint.
+
+        :raises EvidenceError: if evidence cannot be kept.
+        """
+        while self._room is not None and self._ahead() >= self._rhythm.records:
+            self._wake.set()
+            if self._ahead() < self._rhythm.ahead or self._is_lame or self.trouble is not None:
+                break
+            self._room.clear()
+            if self._ahead() >= self._rhythm.ahead:  # it may have been saved just before
+                await self._room.wait()
+        if self.trouble is not None:
+            raise EvidenceError(f"the report cannot be kept: {self.trouble}") from self.trouble
+
+    def end(self, within: float, *, save: bool) -> None:
+        """
+        End. Returns when it is done, or takes too long.
+
+        :param within: Seconds to wait.
+        :param save: Whether to save a last time.
+        """
+        if self._thread.ident is None:
+            return
+        self._last = save
+        self._ended.set()
+        self._wake.set()
+        self._thread.join(within)
+
+    def _ahead(self) -> int:
+        return self._ledger.tally.read - self._saved
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            self._wake.wait(self._rhythm.seconds)
+            self._wake.clear()
+            if self._ended.is_set():
+                break
+            rest = self._save()
+            if self._loop is not None and self._room is not None:
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    self._loop.call_soon_threadsafe(self._room.set)
+            self._ended.wait(rest)
+        if self._last:
+            self._save()
+
+    def _save(self) -> float:
+        """Save, and return the seconds to rest before the next time."""
+        read = self._ledger.tally.read
+        with self._ledger.still() as agree:
+            tally, progress = self._ledger.tally, self._ledger.progress
+            state = (tally.settled, read)
+            if state == self._state:
+                return _NOTHING_NEW
+            self._state = state
+            if not agree or progress.ranges > _MOST_RANGES:
+                self._saved = read  # nobody has to wait for what cannot be saved
+                return _NOTHING_NEW
+            settled, upto, counts = progress.compact(), progress.upto, tally.as_dict()
+            evidence = self._report.seal()
+        try:
+            self._report.keep()
+        except OSError as error:
+            self.trouble = error
+            return self._rhythm.seconds
+        checkpoint = Checkpoint(
+            fingerprint=self._fingerprint,
+            life=self._life,
+            start=self._source.start_after(upto),
+            settled=settled,
+            # Records that are read are no fewer than the position of the last of them.
+            sent_to=read if self._ended.is_set() else read + self._rhythm.ahead,
+            counts={**counts, "read": state[0]},
+            seconds=round(self._seconds + time.monotonic() - self._started, 3),
+            evidence=evidence,
+        )
+        if self._checkpoints is not None and not self._keep(self._checkpoints, checkpoint):
+            return self._rhythm.seconds
+        self._saved = read
+        return 0.0
+
+    def _keep(self, checkpoints: Checkpoints, checkpoint: Checkpoint) -> bool:
+        try:
+            checkpoints.save(checkpoint.stored())
+        except Exception as error:  # noqa: BLE001 - whatever the place raises, a delivery is right without a checkpoint
+            if not self._is_lame:
+                self._log.warning(
+                    "The checkpoint cannot be saved (%s: %s). The delivery goes on; a retry would go on from the last "
+                    "one that was saved",
+                    type(error).__name__,
+                    error,
+                )
+            self._is_lame = True
+            return False
+        self._is_lame = False
+        return True
