@@ -81,7 +81,7 @@ class Keeper:
         #: Why evidence cannot be kept; the delivery must end.
         self.trouble: OSError | None = None
         self._saved = ledger.tally.read
-        self._state = (-1, -1)
+        self._state = (-1, -1, -1)
         self._started = time.monotonic()
         self._wake = threading.Event()
         self._ended = threading.Event()
@@ -150,7 +150,7 @@ class Keeper:
         read = self._ledger.tally.read
         with self._ledger.still() as agree:
             tally, progress = self._ledger.tally, self._ledger.progress
-            state = (tally.settled, read)
+            state = (tally.settled, read, tally.requests)
             if state == self._state:
                 return _NOTHING_NEW
             self._state = state

@@ -1,0 +1,185 @@
+"""What a checkpoint says, and of which delivery."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from support.deliveries import KEY, connection, usage
+
+from airflow_provider_lago.delivery.checkpoint import (
+    Checkpoint,
+    FolderCheckpoints,
+    NotUsable,
+    fingerprint,
+    read_checkpoint,
+)
+from airflow_provider_lago.delivery.events.plan import EventPlan
+from airflow_provider_lago.delivery.events.shaping import EventShaping
+from airflow_provider_lago.delivery.shaping import StartOfTry
+from airflow_provider_lago.sources.rows import Start
+from airflow_provider_lago.sources.values import ValueSource
+from airflow_provider_lago.storage.folders import LocalFolder
+
+RUN = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1}
+
+
+def plan(records=None, settings=None, **shaping):
+    return EventPlan(
+        source=ValueSource(usage(3) if records is None else records),
+        settings=settings or connection("http://lago"),
+        user_agent="test",
+        shaping=EventShaping(**shaping),
+    )
+
+
+def mark(*arguments, **changes):
+    return fingerprint(plan(*arguments, **changes), RUN)
+
+
+def double(record):
+    return {**record, "n": record["n"] * 2}
+
+
+def triple(record):
+    return {**record, "n": record["n"] * 3}
+
+
+def times(record, by):
+    return record if record["kind"] in {"a", "b", "c", "d"} else {**record, "n": record["n"] * by}
+
+
+def closing_over(factor):
+    return lambda record: {**record, "n": record["n"] * factor}
+
+
+class TestFingerprint:
+    def test_the_same_delivery_has_the_same_one(self):
+        arguments = {"transform": double, "constants": {"code": "c", "at": datetime(2026, 1, 1, tzinfo=UTC)}}
+        assert mark(**arguments) == mark(**arguments)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"records": usage(4)},
+            {"fields": {"code": "kind"}},
+            {"constants": {"code": "d"}},
+            {"constants": {"code": Decimal("1.0")}},
+            {"constants": {"timestamp": datetime(2026, 1, 2, tzinfo=UTC)}},
+            {"exclude": ["a"]},
+            {"transform": double},
+            {"transaction_id": "hash"},
+            {"transaction_id": ["a", "b"]},
+            {"timestamp_unit": "ms"},
+            {"zone": ZoneInfo("Europe/Paris")},
+            {"properties": ["n"]},
+            {"properties": {"n": "m"}},
+            {"settings": connection("http://other")},
+            {"settings": connection("http://lago", api_key="another organization's")},
+            {"settings": connection("http://lago", ingest_url="http://ingest/api/v1")},
+        ],
+        ids=repr,
+    )
+    def test_whatever_changes_what_is_delivered_changes_it(self, other):
+        assert mark(**other) != mark()
+
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            (double, triple),
+            (partial(times, by=2), partial(times, by=3)),
+            (closing_over(2), closing_over(3)),
+            (lambda record: {**record, "n": 1}, lambda record: {**record, "n": 2}),
+            (lambda record, by=1: record, lambda record, by=2: record),
+        ],
+    )
+    def test_a_function_that_was_changed_is_another_one(self, one, other):
+        assert mark(transform=one) == mark(transform=one)
+        assert mark(transform=one) != mark(transform=other)
+
+    def test_another_run_mapping_or_task_is_another_delivery(self):
+        prints = {fingerprint(plan(), {**RUN, name: 7}) for name in RUN}
+        assert len(prints | {mark()}) == len(RUN) + 1
+
+    def test_the_pace_may_change_between_two_tries(self):
+        one = plan()
+        assert fingerprint(replace(one, concurrency=64, requests_per_second=3.0), RUN) == fingerprint(one, RUN)
+
+    def test_the_time_at_which_each_try_begins_is_the_same_delivery(self):
+        early, late = (StartOfTry(2026, 1, day, tzinfo=UTC) for day in (1, 2))
+        assert mark(constants={"timestamp": early}) == mark(constants={"timestamp": late})
+
+    def test_it_says_nothing_of_the_key(self):
+        assert KEY not in mark()
+        assert KEY[:8] not in mark()
+
+    def test_it_is_the_same_in_another_process(self):
+        """Sets, for one, come in another order in each process."""
+        code = (
+            "import sys; sys.path[:0] = sys.argv[1:]\n"
+            "from functools import partial\n"
+            "import test_checkpoint as t\n"
+            "print(t.mark(transform=partial(t.times, by=2), constants={'tags': ['x']}))"
+        )
+        here = Path(__file__).parent
+        prints = {
+            subprocess.run(
+                [sys.executable, "-c", code, str(here), str(here.parents[1])],
+                env={**os.environ, "PYTHONHASHSEED": seed},
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+            for seed in ("1", "2", "3")
+        }
+        assert len(prints) == 1
+
+    def test_a_source_that_can_be_read_only_once_has_none(self):
+        assert fingerprint(plan(iter(usage(3))), RUN) is None
+
+
+CHECKPOINT = Checkpoint(
+    fingerprint="f",
+    life=3,
+    start=Start(1_000, 1, 1_002, 65_536),
+    settled=[1_200, 3, 100],
+    sent_to=5_000,
+    counts={"read": 1_300, "accepted": 1_300, "reasons": {}},
+    seconds=1.5,
+    evidence={"rejected.jsonl": 7},
+)
+
+
+class TestReading:
+    def test_what_is_kept_is_what_was_saved(self, tmp_path):
+        place = FolderCheckpoints(LocalFolder(tmp_path))
+        assert place.load() is None
+        place.save(CHECKPOINT.stored())
+        assert read_checkpoint(place.load(), "f", 3) == CHECKPOINT
+        place.delete()
+        assert place.load() is None
+        place.delete()
+        assert os.listdir(tmp_path) == []
+
+    @pytest.mark.parametrize(
+        ("stored", "reason"),
+        [
+            ({**CHECKPOINT.stored(), "v": 2}, "another version"),
+            ({"v": 1, "fingerprint": "f"}, "cannot be read"),
+            ({**CHECKPOINT.stored(), "settled": "all"}, "cannot be read"),
+            ("text", "another version"),
+            ([1], "another version"),
+            ({**CHECKPOINT.stored(), "fingerprint": "g"}, "source, the shaping or the connection"),
+            ({**CHECKPOINT.stored(), "life": 4}, "was cleared"),
+            ({**CHECKPOINT.stored(), "life": None}, "was cleared"),
+        ],
+    )
+    def test_one_of_something_else_is_not_used_and_the_reason_is_told(self, stored, reason):
+        with pytest.raises(NotUsable, match=reason):
+            read_checkpoint(stored, "f", 3)

@@ -1,0 +1,66 @@
+"""The set of settled positions: exact whatever the order in which records are settled."""
+
+import json
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_lago.delivery.progress import Progress
+
+POSITIONS = st.integers(1, 400).flatmap(
+    lambda count: st.tuples(st.just(count), st.sets(st.integers(1, count)), st.randoms(use_true_random=False))
+)
+
+
+def split(positions: list[int], draw: random.Random) -> list[list[int]]:
+    """Return the positions in batches, and these in any order."""
+    batches, rest = [], sorted(positions)
+    while rest:
+        size = draw.randint(1, 20)
+        batches.append(rest[:size])
+        rest = rest[size:]
+    draw.shuffle(batches)
+    return batches
+
+
+@given(POSITIONS)
+def test_it_holds_exactly_what_was_added_in_whatever_order(drawn):
+    count, positions, draw = drawn
+    progress = Progress()
+    for batch in split(list(positions), draw):
+        progress.add_all(batch)
+    assert {position for position in range(-1, count + 2) if position in progress} == positions
+    assert len(progress) == len(positions)
+    assert progress.last == max(positions, default=0)
+    assert progress.upto == next(n for n in range(count + 1) if n + 1 not in positions)
+
+
+@given(POSITIONS)
+def test_its_compact_form_survives_json_and_can_be_added_to(drawn):
+    count, positions, draw = drawn
+    progress = Progress()
+    progress.add_all(positions)
+    again = Progress(json.loads(json.dumps(progress.compact())))
+    assert [position in again for position in range(count + 2)] == [
+        position in progress for position in range(count + 2)
+    ]
+    rest = [position for position in range(1, count + 1) if position not in positions]
+    draw.shuffle(rest)
+    for position in rest:
+        again.add(position, position)
+    assert (again.upto, again.ranges) == (count, 0)
+
+
+def test_records_settled_in_order_are_one_number():
+    progress = Progress()
+    for first in range(1, 1_000_000, 100):
+        progress.add(first, first + 99)
+    assert progress.compact() == [1_000_000]
+
+
+def test_a_record_that_is_never_settled_costs_one_range():
+    progress = Progress()
+    for first in range(1, 10_000, 100):
+        progress.add_all(position for position in range(first, first + 100) if position != 42)
+    assert progress.compact() == [41, 1, 10_000 - 42]
