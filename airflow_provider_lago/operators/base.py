@@ -53,7 +53,8 @@ class LagoDeliveryOperator(BaseOperator):
     :param records: The records: a dict, a list of dicts, or another task's output (``records=that_task.output``). For
         more than some thousand records use ``files``: Airflow renders and stores every element. (templated)
     :param files: A path, a glob, or a list of them; ``.jsonl``, ``.ndjson`` (one JSON object a line) and ``.csv``
-        (with a header; empty cells are missing values). (templated)
+        (with a header; empty cells are missing values). The ``rejected.jsonl`` of an earlier delivery gives its records
+        as they were read, to be delivered with a better shaping. (templated)
     :param fields: Payload field -> column or dotted path of the record, for columns that are not named like Lago's
         fields. (templated)
     :param constants: Payload field -> value that is the same for all records. Dotted names nest. (templated)
@@ -167,6 +168,7 @@ class LagoDeliveryOperator(BaseOperator):
         self.edits: Mapping[str, Any] = {}  # what a trial from a shell changes in each payload
 
     _delivery: Delivery | None = None
+    _read_files: Sequence[str] = ()
 
     @cached_property
     def hook(self) -> LagoHook:
@@ -267,7 +269,12 @@ class LagoDeliveryOperator(BaseOperator):
             raise SourceError(
                 f"give exactly one of records and files, not {given}; an upstream task may have returned None"
             )
-        source: Source = ValueSource(self.records) if self.files is None else FileSource(self.files)
+        source: Source
+        if self.files is None:
+            source = ValueSource(self.records)
+        else:
+            source = FileSource(self.files)
+            self._read_files = source.paths
         most = as_count(self.limit, "limit")
         return source if most is None else Limited(source, most)
 
@@ -285,9 +292,16 @@ class LagoDeliveryOperator(BaseOperator):
         if not self.report_path:
             return None
         try:
-            return open_folder("report_path", self.report_path, map_folder(context))
+            folder = open_folder("report_path", self.report_path, map_folder(context))
         except ValueError as error:
             raise self._input_error(error) from None
+        for path in self._read_files:
+            if os.path.realpath(path) == os.path.realpath(folder.path(os.path.basename(path))):
+                raise self._input_error(
+                    f"{path!r} lies in this task's own report_path, where it gets another name when the task begins: "
+                    "give the task another report_path"
+                )
+        return folder
 
     def _local(self, argument: str, path: str | os.PathLike[str], kind: str) -> Path:
         try:

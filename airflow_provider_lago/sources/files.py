@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from airflow_provider_lago.sources.csv_lines import check_csv_header, read_csv
 from airflow_provider_lago.sources.json_lines import read_json_lines
+from airflow_provider_lago.sources.rejects import NAME, read_rejects
 from airflow_provider_lago.sources.rows import BEGINNING, NothingFound, Row, SourceError, Start
 
 #: (open file, its name, where to begin, takes places to begin at) -> the rows; the number of records up to its end
@@ -154,6 +155,8 @@ def _reader_of(path: str) -> Reader:
         )
     if not os.path.isfile(path):
         raise SourceError(f"{path!r} is not a regular file: copy what it gives into one first")
+    if NAME.fullmatch(os.path.basename(path)):
+        return read_rejects
     suffix = os.path.splitext(path)[1].lower()
     try:
         return _READERS[suffix]

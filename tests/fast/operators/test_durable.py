@@ -34,7 +34,7 @@ def lago(monkeypatch):
             self.answer = self.store.take
 
     lago = Lago()
-    with ScriptedServer(lambda request: lago.answer(request)) as server:
+    with ScriptedServer(lambda request: lago.answer(request)) as server:  # noqa: PLW0108 - the answer changes
         lago.server = server
         monkeypatch.setenv(
             "AIRFLOW_CONN_LAGO_DEFAULT", json.dumps({"conn_type": "lago", "host": server.url, "password": "k"})

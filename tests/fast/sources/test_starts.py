@@ -63,12 +63,10 @@ def test_json_lines_are_not_read_again_from_the_beginning(tmp_path):
 
 def test_a_place_near_by_is_known_while_reading_goes_on(tmp_path):
     source = FileSource(jsonl(tmp_path / "a.jsonl", range(30_000)))
-    rows, starts = source.rows(), []
-    for row in rows:
+    for row in source.rows():
         if row.position % 4_321 == 0:
-            starts.append((row.position, source.start_after(row.position - 500)))
-    for position, start in starts:
-        assert position - 500 - 1_000 < start.position <= position - 500
+            start = source.start_after(row.position - 500)
+            assert row.position - 500 - 1_000 < start.position <= row.position - 500
 
 
 def test_a_source_that_was_resumed_can_be_resumed_again(files):
