@@ -13,15 +13,19 @@ import msgspec
 from airflow_provider_lago.api.records import InvalidRecord
 from airflow_provider_lago.delivery.outcomes import Outcome, Refusal, Settled
 from airflow_provider_lago.delivery.progress import Progress
-from airflow_provider_lago.delivery.report import Report
+from airflow_provider_lago.delivery.report import Report, printable
 from airflow_provider_lago.delivery.tally import Tally
 from airflow_provider_lago.sources.rows import Row, Unreadable
 
 if TYPE_CHECKING:
+    from airflow_provider_lago.delivery.events.auditing import Conflict
     from airflow_provider_lago.delivery.events.batching import Batch, Event
 
 #: Rejected records that the log names; the report holds them all.
 _NAMED = 10
+
+#: Why an event is rejected that Lago, or the source before it, has with another content.
+CONFLICT = "transaction_id: conflict"
 
 _REFUSED = "refused by Lago, or on the way to it"
 
@@ -134,13 +138,38 @@ class Ledger:
             answered.request_id,
         )
 
+    def contradict(self, batch: Batch, index: int, conflict: Conflict, answered: Answered = _UNANSWERED) -> None:
+        """Reject an event that Lago holds with another content, and its twins."""
+        event = batch.events[index]
+        checked = event.checked
+        if conflict.held is None:
+            detail = "Lago says that it holds an event of this id and subscription, but shows none at this time"
+        else:
+            detail = f"Lago holds another {', '.join(conflict.differs)} under this id and subscription, and keeps it"
+        with self._writing():
+            self._report.conflict(
+                {
+                    "position": event.row.position,
+                    "origin": printable(event.row.origin),
+                    "line": event.row.line,
+                    "id": checked.transaction_id,
+                    "differs": conflict.differs,
+                    "source": msgspec.Raw(checked.payload),
+                    "lago": None if conflict.held is None else msgspec.Raw(conflict.held),
+                }
+            )
+        entry = _entry(event)
+        entries = [entry, *(entry._replace(row=row) for row in batch.twins.get(index, ()))]
+        settled = Settled(Outcome.REJECTED, reason=CONFLICT, detail=detail, code="value_already_exist")
+        self.settle(entries, settled, answered.request_id)
+
     def conflict(self, event: Event, earlier: Event) -> None:
         """Reject an event that says something else under the id of an earlier one."""
         detail = (
             f"{earlier.row.where} has the same transaction_id and subscription but other content; Lago would keep that "
             "one and drop this in silence"
         )
-        self.settle([_entry(event)], Settled(Outcome.REJECTED, reason="transaction_id: conflict", detail=detail))
+        self.settle([_entry(event)], Settled(Outcome.REJECTED, reason=CONFLICT, detail=detail))
 
     def invalid(self, row: Row, error: InvalidRecord) -> None:
         """Reject a record that cannot become what Lago takes."""

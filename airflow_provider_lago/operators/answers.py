@@ -88,6 +88,10 @@ class Noted:
         """Keep a line for each of some records."""
         self._report.receipts(lines)
 
+    def conflict(self, line: Mapping[str, Any]) -> None:
+        """Keep both sides of a conflict."""
+        self._report.conflict(line)
+
     def seal(self) -> dict[str, int]:
         """Return marks that cover all evidence so far."""
         return self._report.seal()

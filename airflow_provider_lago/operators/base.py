@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -184,6 +184,11 @@ class LagoDeliveryOperator(BaseOperator):
         return False
 
     @property
+    def _keeps_conflicts(self) -> bool:
+        """Whether the report keeps both sides of what Lago holds with another content."""
+        return False
+
+    @property
     def _is_resumable(self) -> bool:
         """Whether a retry may go on where the try before left off."""
         return True
@@ -322,13 +327,14 @@ class LagoDeliveryOperator(BaseOperator):
         """Return the report, and what is kept for a retry; that begins anew where the report cannot be gone on with."""
         if folder is None:
             return NoReport(), durability
+        make = partial(FolderReport, folder, run, receipts=receipts, conflicts=self._keeps_conflicts)
         try:
             try:
                 marks = durability.found.evidence if durability is not None and durability.found is not None else None
-                return FolderReport(folder, run, receipts=receipts, marks=marks), durability
+                return make(marks=marks), durability
             except CannotContinueError as error:
                 durability = begin_anew(durability, str(error), self.log) if durability is not None else None
-                return FolderReport(folder, run, receipts=receipts), durability
+                return make(), durability
         except OSError as error:
             problem = f"report_path {str(self.report_path)!r} cannot be written: {error.strerror or error}"
         except (ValueError, TypeError) as error:

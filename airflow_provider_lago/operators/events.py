@@ -48,8 +48,10 @@ class LagoIngestEventsOperator(LagoDeliveryOperator):
         ISO 8601 texts are always understood.
     :param timezone: Time zone of timestamps that name none, default ``UTC``.
     :param batch_size: Events of a request, 1 to 100 (Lago's limit); 1 sends each event alone, to ``POST /events``.
-    :param on_duplicate: ``accept`` (default) or ``fail``: whether events that Lago has already fail the task, after
-        everything was delivered.
+    :param on_duplicate: What to do about events that Lago has already: ``accept`` them (default), ``fail`` the task
+        after everything was delivered, or ``verify``, with a request for each, that Lago holds the same. One that it
+        holds with another content is rejected, and both sides are in ``conflicts.jsonl``. Events that a try of this
+        task has sent itself, its answer being lost, are no duplicates. Lago's ClickHouse store reports none.
     """
 
     template_fields: Sequence[str] = (*LagoDeliveryOperator.template_fields, "properties")
@@ -78,16 +80,23 @@ class LagoIngestEventsOperator(LagoDeliveryOperator):
         self.on_duplicate = on_duplicate
 
     @property
+    def _keeps_conflicts(self) -> bool:
+        return self.on_duplicate == "verify"
+
+    @property
     def bills(self) -> bool:
         """Usage is billed, and cannot be deleted."""
         return True
 
     def _plan(self, common: dict[str, Any]) -> EventPlan:
-        check_choice("on_duplicate", self.on_duplicate, ("accept", "fail"))
+        check_choice("on_duplicate", self.on_duplicate, ("accept", "fail", "verify"))
         shaping = self._event_shaping()
         EventShaper(shaping)  # checks the settings before anything is read
         return EventPlan(
-            shaping=shaping, batch_size=check_whole("batch_size", self.batch_size, 1, LARGEST_BATCH), **common
+            shaping=shaping,
+            batch_size=check_whole("batch_size", self.batch_size, 1, LARGEST_BATCH),
+            audit=self._keeps_conflicts,
+            **common,
         )
 
     def _event_shaping(self) -> EventShaping:

@@ -48,6 +48,9 @@ class Receipts:
         for line in lines:
             self._screen.say(receipt(line, self._id_field, self._details.pop(line["position"], "")))
 
+    def conflict(self, line: Mapping[str, Any]) -> None:
+        """Keep nothing; the receipt says it."""
+
     def seal(self) -> dict[str, int]:
         """Return no marks."""
         return {}

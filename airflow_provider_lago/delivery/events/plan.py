@@ -32,11 +32,13 @@ class EventPlan(Plan[Batch]):
     :param shaping: How records become events.
     :param batch_size: Events of a request; 1 sends each event alone, to ``POST /events``.
     :param max_bytes: Most bytes of a request's body.
+    :param audit: Whether to compare what Lago calls a duplicate with what it holds.
     """
 
     shaping: EventShaping
     batch_size: int = LARGEST_BATCH
     max_bytes: int = LARGEST_BODY
+    audit: bool = False
 
     noun: ClassVar[str] = "events"
     id_field: ClassVar[str] = "transaction_id"

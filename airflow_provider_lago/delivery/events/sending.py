@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_lago.api.answers import Answer
+from airflow_provider_lago.api.calls import Call
 from airflow_provider_lago.api.failures import Failure
+from airflow_provider_lago.delivery.calls.judging import Again, judge
 from airflow_provider_lago.delivery.courier import Courier, Halt
+from airflow_provider_lago.delivery.events.auditing import AuditEnded, Auditor
 from airflow_provider_lago.delivery.events.batching import Batch
 from airflow_provider_lago.delivery.events.settling import (
     Accepted,
@@ -87,6 +90,7 @@ class Sender(Courier[Batch]):
         self._healed = 0
         self._refused = 0
         self._parked: list[tuple[Batch, int]] = []
+        self._auditor = Auditor(self._look_up)
 
     async def deliver(self, batch: Batch) -> None:
         """Send a batch and what remains of it until every event is settled, or the delivery is halted."""
@@ -119,7 +123,7 @@ class Sender(Courier[Batch]):
                 return []
             case Sorted():
                 self._heal(part, started)
-                rest = self._sort(batch, part, verdict, self._answered(answer))
+                rest = await self._sort(batch, part, verdict, self._answered(answer))
                 await self._forward(batch, part, answer)
                 return rest
             case Opaque():
@@ -139,13 +143,15 @@ class Sender(Courier[Batch]):
             return Stop(answer.message)
         return Opaque(Refusal(answer.message, answer.cause), outage=True, stored=not answer.never_arrived)
 
-    def _sort(self, batch: Batch, part: _Part, verdict: Sorted, answered: Answered) -> list[_Part]:
+    async def _sort(self, batch: Batch, part: _Part, verdict: Sorted, answered: Answered) -> list[_Part]:
         named = {part.indexes[at] for at in (*verdict.duplicates, *verdict.rejected)}
         duplicates = [part.indexes[at] for at in sorted(verdict.duplicates)]
         if part.maybe_stored and len(duplicates) == len(part.indexes):
             # Lago stores a batch whole: that every event of it is known now means that the lost request did it.
             ours, known = duplicates, []
         else:
+            if self._plan.audit:
+                duplicates = await self._audit(batch, duplicates, answered)
             # What an earlier try of this task may have sent before it was killed, it did.
             sent_to, events = self._ledger.sent_to, batch.events
             ours = [index for index in duplicates if events[index].row.position <= sent_to]
@@ -158,6 +164,48 @@ class Sender(Courier[Batch]):
             self._ledger.refuse(batch, part.indexes[at], refusal, answered)
         rest = [index for index in part.indexes if index not in named]
         return [_Part(rest)] if rest else []
+
+    async def _audit(self, batch: Batch, duplicates: Sequence[int], answered: Answered) -> list[int]:
+        """Return the duplicates that say what Lago holds; the others are settled as conflicts."""
+        same = []
+        for index in duplicates:
+            try:
+                conflict = await self._auditor.conflict(batch.events[index])
+            except AuditEnded:
+                break
+            if conflict is None:
+                same.append(index)
+            else:
+                self._ledger.contradict(batch, index, conflict, answered)
+        return same
+
+    async def _look_up(self, call: Call) -> Answer | None:
+        """Return the answer to a read; None where the delivery is over."""
+        tries = slowdowns = 0
+        while True:
+            await self._pace.turn()
+            if self.halt is not None:
+                return None
+            self._ledger.tally.requests += 1
+            result = await self._transport.send(call)
+            verdict = judge(
+                result, repeatable=True, conn_id=self._conn_id, expects=call.expects, known=True, path=call.path
+            )
+            match verdict:
+                case SlowDown():
+                    slowdowns += 1
+                    self._slow_down(verdict.asked, slowdowns)
+                case Stop():
+                    self._stop(Halt(verdict.why, verdict.final))
+                case Again():
+                    tries += 1
+                    if tries >= self._policy.attempts:
+                        why = f"gave up after {tries} tries to look up what Lago holds: {verdict.why}"
+                        self._stop(Halt(why, final=False))
+                    else:
+                        await self._sleep(self._policy.wait(tries))
+                case _:
+                    return result if isinstance(result, Answer) else None
 
     async def _look_closer(
         self, batch: Batch, part: _Part, failure: Opaque, waiting: bool, answer: Answer | Failure

@@ -19,6 +19,7 @@ _OWNER = ("dag_id", "task_id", "map_index")
 
 REJECTED = "rejected.jsonl"
 RECEIPTS = "receipts.jsonl"
+CONFLICTS = "conflicts.jsonl"
 PREVIEW = "preview.jsonl"
 UNFORWARDED = "unforwarded.jsonl"
 SUMMARY = "summary.json"
@@ -47,6 +48,9 @@ class Report(Protocol):
 
     def receipts(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Keep a line for each of some records."""
+
+    def conflict(self, line: Mapping[str, Any]) -> None:
+        """Keep both sides of an event that Lago holds with another content."""
 
     def seal(self) -> dict[str, int]:
         """Return marks that cover all evidence so far, by the name of the file. Takes no time."""
@@ -77,6 +81,9 @@ class NoReport:
     def receipts(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Keep nothing."""
 
+    def conflict(self, line: Mapping[str, Any]) -> None:
+        """Keep nothing."""
+
     def seal(self) -> dict[str, int]:
         """Return no marks."""
         return {}
@@ -99,6 +106,7 @@ class FolderReport:
     :param folder: The folder, or the path of a local one; made where it is missing.
     :param run: Identifies the task instance.
     :param receipts: Whether to keep a line for each record.
+    :param conflicts: Whether to keep both sides of events that Lago holds with another content.
     :param marks: How far the files of the try that is gone on with count, by name; None for a report of its own.
     :raises OSError: if the folder cannot be written, before anything is sent.
     :raises ReportInUseError: if the folder holds the report of another task.
@@ -111,6 +119,7 @@ class FolderReport:
         run: Mapping[str, Any],
         *,
         receipts: bool = False,
+        conflicts: bool = False,
         marks: Mapping[str, int] | None = None,
     ) -> None:
         if isinstance(folder, (str, os.PathLike)):
@@ -121,8 +130,8 @@ class FolderReport:
         self._run = dict(run)
         _check_owner(folder, self._run)
         if marks is None:
-            folder.keep_earlier(REJECTED, RECEIPTS, SUMMARY)
-        names = [REJECTED, RECEIPTS] if receipts else [REJECTED]
+            folder.keep_earlier(REJECTED, RECEIPTS, CONFLICTS, SUMMARY)
+        names = [REJECTED, *([RECEIPTS] if receipts else []), *([CONFLICTS] if conflicts else [])]
         self._files: dict[str, Lines] = {}
         for name in names:
             self._files[name] = folder.lines(name, mark=None if marks is None else marks.get(name, 0))
@@ -153,6 +162,12 @@ class FolderReport:
         if self.wants_receipts:
             self._write(RECEIPTS, b"".join(_encode(printable(line)) + b"\n" for line in lines))
 
+    def conflict(self, line: Mapping[str, Any]) -> None:
+        """Append a line with what the source says and what Lago holds."""
+        if CONFLICTS in self._files:
+            at = datetime.now(UTC).isoformat(timespec="seconds")
+            self._write(CONFLICTS, _encode({**line, "at": at, "run": self._run}) + b"\n")
+
     def seal(self) -> dict[str, int]:
         """Return marks that cover all evidence so far."""
         return {name: file.seal() for name, file in self._files.items()}
@@ -170,8 +185,9 @@ class FolderReport:
 
     def paths(self) -> dict[str, str]:
         """Return the paths of the files."""
-        names = {"rejected": REJECTED, **({"receipts": RECEIPTS} if self.wants_receipts else {}), "summary": SUMMARY}
-        return {name: self._folder.path(file) for name, file in names.items()}
+        return {name.removesuffix(".jsonl"): self._folder.path(name) for name in self._files} | {
+            "summary": self._folder.path(SUMMARY)
+        }
 
     def _write(self, name: str, lines: bytes) -> None:
         try:

@@ -1,0 +1,160 @@
+"""``on_duplicate="verify"``: what Lago has already is compared with what the source says."""
+
+import json
+
+import pytest
+from support import tasks
+from support.deliveries import KEY, usage
+
+from airflow_provider_lago.exceptions import LagoDeliveryError, LagoFatalDeliveryError, LagoRejectedError
+from airflow_provider_lago.hooks.lago import LagoHook
+from airflow_provider_lago.operators import LagoIngestEventsOperator
+from airflow_provider_lago.sandbox import Sandbox
+
+COUNTS = ("read", "accepted", "duplicate", "rejected")
+
+
+@pytest.fixture(autouse=True)
+def connection(lago_sandbox_connection, monkeypatch):
+    monkeypatch.setattr("airflow_provider_lago.api.retry.RetryPolicy.wait", lambda *_: 0.01)
+
+
+def execute(records, **arguments):
+    arguments = {"on_duplicate": "verify", "max_rejected": 1.0, **arguments}
+    summary = LagoIngestEventsOperator(task_id="deliver", records=records, **arguments).execute(tasks.context())
+    return summary, tuple(summary[name] for name in COUNTS)
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("batch_size", [100, 1])
+def test_a_rerun_with_the_same_content_is_all_duplicates(lago_sandbox, tmp_path, batch_size):
+    execute(usage(50), report_path=tmp_path / "a")
+    summary, counts = execute(usage(50), report_path=tmp_path / "b", batch_size=batch_size)
+    assert counts == (50, 0, 50, 0)
+    assert summary["report"]["conflicts"].endswith("conflicts.jsonl")
+    assert lines(tmp_path / "b" / "conflicts.jsonl") == []
+    assert summary["requests"] == (1 if batch_size == 100 else 50) + 50
+
+
+def test_what_was_billed_with_10_and_now_says_12_is_rejected_with_both_sides(lago_sandbox, tmp_path):
+    execute(usage(5, properties={"gigabytes": 10}), report_path=tmp_path / "a")
+    changed = usage(5, properties={"gigabytes": 10})
+    changed[2] = {**changed[2], "properties": {"gigabytes": 12}}
+    summary, counts = execute([*changed, *usage(3, first=5)], report_path=tmp_path / "b", receipts=True)
+    assert counts == (8, 3, 4, 1)
+    assert summary["reasons"] == {"transaction_id: conflict": 1}
+    (conflict,) = lines(tmp_path / "b" / "conflicts.jsonl")
+    assert (conflict["position"], conflict["id"], conflict["differs"]) == (3, "t2", ["properties.gigabytes"])
+    assert conflict["source"]["properties"] == {"gigabytes": 12}
+    assert conflict["lago"]["properties"] == {"gigabytes": 10}
+    (reject,) = lines(tmp_path / "b" / "rejected.jsonl")
+    assert (reject["position"], reject["reason"]) == (3, "transaction_id: conflict")
+    assert "properties.gigabytes" in reject["detail"]
+    outcomes = {line["position"]: line["outcome"] for line in lines(tmp_path / "b" / "receipts.jsonl")}
+    assert outcomes == {
+        **dict.fromkeys((1, 2, 4, 5), "duplicate"),
+        3: "rejected",
+        **dict.fromkeys((6, 7, 8), "accepted"),
+    }
+
+
+def test_records_that_say_the_same_share_the_outcome(lago_sandbox, tmp_path):
+    execute(usage(1), report_path=tmp_path / "a")
+    _, counts = execute(usage(1, properties={"n": 7}) * 3, report_path=tmp_path / "b")
+    assert counts == (3, 0, 0, 3)
+    assert [line["position"] for line in lines(tmp_path / "b" / "rejected.jsonl")] == [1, 2, 3]
+    assert len(lines(tmp_path / "b" / "conflicts.jsonl")) == 1
+
+
+def test_an_id_that_another_subscription_has_too_is_compared_with_its_own(lago_sandbox, tmp_path):
+    execute(usage(3, external_subscription_id="a"), report_path=tmp_path / "a")
+    execute(usage(3, external_subscription_id="b", properties={"n": 9}), report_path=tmp_path / "b")
+    _, counts = execute(usage(3, external_subscription_id="b", properties={"n": 9}), report_path=tmp_path / "c")
+    assert counts == (3, 0, 3, 0)
+    _, counts = execute(usage(3, external_subscription_id="b", properties={"n": 8}), report_path=tmp_path / "d")
+    assert counts == (3, 0, 0, 3)
+
+
+def test_one_that_lago_holds_at_another_time_under_a_shared_id_is_a_conflict_without_its_side(lago_sandbox, tmp_path):
+    execute(usage(1, external_subscription_id="a"), report_path=tmp_path / "a")
+    execute(usage(1, external_subscription_id="b"), report_path=tmp_path / "b")
+    _, counts = execute(usage(1, external_subscription_id="b", timestamp=1_600_000_000), report_path=tmp_path / "c")
+    assert counts == (1, 0, 0, 1)
+    (conflict,) = lines(tmp_path / "c" / "conflicts.jsonl")
+    assert conflict["lago"] is None
+    assert "shows none at this time" in lines(tmp_path / "c" / "rejected.jsonl")[0]["detail"]
+
+
+@pytest.mark.parametrize("identifier", ["a/b", "a.b", "../customers", "ü?&#", "%2e%2e", "..", "x" * 255])
+def test_any_id_can_be_looked_up(lago_sandbox, tmp_path, identifier):
+    execute(usage(1, transaction_id=identifier), report_path=tmp_path / "a")
+    _, counts = execute(usage(1, transaction_id=identifier), report_path=tmp_path / "b")
+    assert counts == (1, 0, 1, 0)
+    _, counts = execute(usage(1, transaction_id=identifier, properties={"n": 3}), report_path=tmp_path / "c")
+    assert counts == (1, 0, 0, 1)
+
+
+def test_a_property_that_lago_computes_itself_is_no_difference(lago_sandbox, tmp_path):
+    metric = {"code": "sum", "name": "s", "aggregation_type": "sum_agg", "field_name": "total"}
+    body = {"billable_metric": {**metric, "expression": "event.properties.a * 2"}}
+    LagoHook().request("POST", "billable_metrics", json=body)
+    records = usage(20, code="sum", properties={"a": 4})
+    execute(records, report_path=tmp_path / "a")
+    assert next(iter(lago_sandbox.events()))["properties"].keys() == {"a", "total"}
+    _, counts = execute(records, report_path=tmp_path / "b", concurrency=1)
+    assert counts == (20, 0, 20, 0)
+    _, counts = execute(usage(20, code="sum", properties={"a": 5}), report_path=tmp_path / "c")
+    assert counts == (20, 0, 0, 20)
+
+
+def test_an_event_whose_answer_was_lost_is_no_duplicate_and_costs_no_look_up(lago_sandbox, tmp_path):
+    lago_sandbox.fault("lost_response", method="POST", first_of_each_body=True)
+    summary, counts = execute(usage(200), report_path=tmp_path / "a")
+    assert counts == (200, 200, 0, 0)
+    assert summary["requests"] == 4
+
+
+def test_look_ups_that_fail_now_and_then_are_tried_again(lago_sandbox, tmp_path):
+    execute(usage(50), report_path=tmp_path / "a")
+    for kind in ("error", "lost_response", "cut_body", "broken_json", "error_after_commit"):
+        lago_sandbox.fault(kind, method="GET", probability=0.1)
+    lago_sandbox.fault("rate_limit", method="GET", every=20, reset=0)
+    _, counts = execute(usage(50), report_path=tmp_path / "b")
+    assert counts == (50, 0, 50, 0)
+
+
+def test_look_ups_that_fail_for_good_end_the_delivery_and_drop_nothing(lago_sandbox, tmp_path):
+    execute(usage(50), report_path=tmp_path / "a")
+    lago_sandbox.fault("error", method="GET", status=503, skip=10)
+    with pytest.raises(LagoDeliveryError, match="look up what Lago holds"):
+        execute(usage(50), report_path=tmp_path / "b")
+    lago_sandbox.clear_faults()
+    _, counts = execute(usage(50), report_path=tmp_path / "c")
+    assert counts == (50, 0, 50, 0)
+
+
+def test_a_key_that_may_not_read_events_ends_the_delivery_with_the_permissions_name(lago_sandbox, tmp_path):
+    execute(usage(5), report_path=tmp_path / "a")
+    body = json.dumps({"status": 403, "error": "Forbidden", "code": "read_action_not_allowed_for_event"})
+    lago_sandbox.fault("answer", method="GET", status=403, body=body, content_type="application/json")
+    with pytest.raises(LagoFatalDeliveryError, match="event"):
+        execute(usage(5), report_path=tmp_path / "b")
+
+
+def test_without_a_report_a_conflict_fails_the_task(lago_sandbox):
+    execute(usage(2))
+    with pytest.raises(LagoRejectedError, match="transaction_id: conflict"):
+        execute(usage(2, properties={"n": "other"}))
+
+
+def test_a_clickhouse_organization_reports_no_duplicates_to_verify(tmp_path, monkeypatch):
+    with Sandbox(store="clickhouse", api_keys=[KEY]) as server:
+        given = {"conn_type": "lago", "host": server.url, "password": KEY}
+        monkeypatch.setenv("AIRFLOW_CONN_LAGO_DEFAULT", json.dumps(given))
+        execute(usage(5), report_path=tmp_path / "a")
+        summary, counts = execute(usage(5), report_path=tmp_path / "b")
+    assert counts == (5, 5, 0, 0)
+    assert summary["requests"] == 1
