@@ -17,6 +17,9 @@ from airflow_provider_lago.sources.rows import Source
 #: Ranges of settled records beyond the beginning that a checkpoint has room for: Airflow 3.3 warns of values of 64 KiB.
 _MOST_RANGES = 4_000
 
+#: Failures in a row of writing down evidence, each after the retries of the store's own library.
+_MOST_FAILURES = 3
+
 #: Seconds to rest where nothing has changed.
 _NOTHING_NEW = 0.05
 
@@ -79,13 +82,14 @@ class Keeper:
         self._seconds = seconds
         self._rhythm = rhythm
         #: Why evidence cannot be kept; the delivery must end.
-        self.trouble: OSError | None = None
+        self.trouble: Exception | None = None
         self._saved = ledger.tally.read
         self._state = (-1, -1, -1)
         self._started = time.monotonic()
         self._wake = threading.Event()
         self._ended = threading.Event()
         self._last = False
+        self._failures = 0
         self._room: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_lame = False
@@ -137,13 +141,27 @@ class Keeper:
             self._wake.clear()
             if self._ended.is_set():
                 break
-            rest = self._save()
+            rest = self._try_to_save()
             if self._loop is not None and self._room is not None:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                     self._loop.call_soon_threadsafe(self._room.set)
             self._ended.wait(rest)
         if self._last:
-            self._save()
+            self._try_to_save()
+
+    def _try_to_save(self) -> float:
+        try:
+            return self._save()
+        except Exception as error:  # noqa: BLE001 - whatever the place raises, a delivery is right without a checkpoint
+            if not self._is_lame:
+                self._log.warning(
+                    "The checkpoint cannot be saved (%s: %s). The delivery goes on; a retry would go on from the last "
+                    "one that was saved",
+                    type(error).__name__,
+                    error,
+                )
+            self._is_lame = True
+            return self._rhythm.seconds
 
     def _save(self) -> float:
         """Save, and return the seconds to rest before the next time."""
@@ -153,17 +171,19 @@ class Keeper:
             state = (tally.settled, read, tally.requests)
             if state == self._state:
                 return _NOTHING_NEW
-            self._state = state
             if not agree or progress.ranges > _MOST_RANGES:
-                self._saved = read  # nobody has to wait for what cannot be saved
+                self._state, self._saved = state, read  # nobody has to wait for what cannot be saved
                 return _NOTHING_NEW
             settled, upto, counts = progress.compact(), progress.upto, tally.as_dict()
             evidence = self._report.seal()
         try:
             self._report.keep()
-        except OSError as error:
-            self.trouble = error
-            return self._rhythm.seconds
+        except Exception as error:  # noqa: BLE001 - the libraries of object stores raise what they like
+            self._failures += 1
+            if self._failures >= _MOST_FAILURES:
+                self.trouble = error
+            return 1.0
+        self._failures = 0
         checkpoint = Checkpoint(
             fingerprint=self._fingerprint,
             life=self._life,
@@ -175,23 +195,8 @@ class Keeper:
             seconds=round(self._seconds + time.monotonic() - self._started, 3),
             evidence=evidence,
         )
-        if self._checkpoints is not None and not self._keep(self._checkpoints, checkpoint):
-            return self._rhythm.seconds
-        self._saved = read
-        return 0.0
-
-    def _keep(self, checkpoints: Checkpoints, checkpoint: Checkpoint) -> bool:
-        try:
-            checkpoints.save(checkpoint.stored())
-        except Exception as error:  # noqa: BLE001 - whatever the place raises, a delivery is right without a checkpoint
-            if not self._is_lame:
-                self._log.warning(
-                    "The checkpoint cannot be saved (%s: %s). The delivery goes on; a retry would go on from the last "
-                    "one that was saved",
-                    type(error).__name__,
-                    error,
-                )
-            self._is_lame = True
-            return False
+        if self._checkpoints is not None:
+            self._checkpoints.save(checkpoint.stored())
         self._is_lame = False
-        return True
+        self._state, self._saved = state, read
+        return 0.0

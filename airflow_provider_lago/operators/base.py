@@ -387,8 +387,14 @@ class LagoDeliveryOperator(BaseOperator):
         summary = {**result.summary(), "report": report.paths()}
         if forwarded := responses.summary():
             summary["responses"] = forwarded
-        report.finish(summary)
         self.log.info("Delivery ended: %s", in_words(summary))
+        try:
+            report.finish(summary)
+        except Exception as error:
+            raise LagoDeliveryError(
+                f"The report in {self.report_path} cannot be finished ({type(error).__name__}: {error}). What the log "
+                "says was delivered; a retry writes the report and doubles nothing"
+            ) from error
         return result, summary
 
     def _tell_resumed(self, found: Checkpoint) -> None:
@@ -414,7 +420,7 @@ class LagoDeliveryOperator(BaseOperator):
         self.log.warning("Delivery did not end: %s", in_words(partial))
         try:
             report.finish(partial)
-        except OSError as trouble:
+        except Exception as trouble:  # noqa: BLE001 - the libraries of object stores raise what they like
             self.log.warning("The report in %s could not be finished: %s", self.report_path, trouble)
 
     def _judge(self, result: Result, threshold: Threshold, report: Report) -> None:
