@@ -142,8 +142,8 @@ class TestReport:
             execute(records=usage(1))
 
     def test_a_store_that_airflow_does_not_know_is_refused_before_anything_is_sent(self):
-        with pytest.raises(LagoInputError, match=r"report_path 's3://bucket/report'.*provider of this store"):
-            execute(records=usage(1), report_path="s3://bucket/report")
+        with pytest.raises(LagoInputError, match=r"report_path 'nostore://bucket/report'.*provider of this store"):
+            execute(records=usage(1), report_path="nostore://bucket/report")
 
     def test_a_task_that_is_killed_leaves_its_counts(self, tmp_path, monkeypatch):
         class Killed(BaseException):
