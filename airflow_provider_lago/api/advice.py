@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from airflow_provider_lago.api.answers import read_error
+from airflow_provider_lago.api.plain_text import plain
 
 if TYPE_CHECKING:
     from airflow_provider_lago.api.answers import Answer
@@ -59,7 +60,7 @@ def redirect_origin(answer: Answer) -> str:
         return "an unreadable address"
     if not host:
         return "another path of the same server"
-    name = f"[{host}]" if ":" in host else host
+    name = plain(f"[{host}]" if ":" in host else host)
     return f"{parts.scheme or 'https'}://{name}{f':{port}' if port else ''}"
 
 
@@ -104,8 +105,8 @@ def describe(answer: Answer, conn_id: str) -> str:
 
 
 def one_line(text: str, limit: int = 1000) -> str:
-    """Return text without line breaks and no longer than ``limit`` characters."""
-    flat = " ".join(text.split())
+    """Return text without line breaks and other control characters, and no longer than ``limit`` characters."""
+    flat = plain(" ".join(text.split()))
     return flat if len(flat) <= limit else f"{flat[: limit - 3]}..."
 
 

@@ -11,6 +11,9 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_lago.api.plain_text import plain
+from airflow_provider_lago.api.secrecy import Blot
+
 #: No wait that an answer asks for is followed beyond this, in seconds: a broken header must not park a task.
 LONGEST_WAIT = 300.0
 
@@ -36,9 +39,11 @@ class Answer:
     body: bytes = b""
 
     @classmethod
-    def of(cls, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Answer:
-        """Build an answer from a transport's own header pairs."""
-        return cls(status, {name.lower(): value for name, value in headers}, body)
+    def of(cls, status: int, headers: Iterable[tuple[str, str]], body: bytes, blot: Blot | None = None) -> Answer:
+        """Build an answer from a transport's own header pairs; ``blot`` takes out a key that the server echoes."""
+        if blot is None:
+            return cls(status, {name.lower(): value for name, value in headers}, body)
+        return cls(status, {name.lower(): blot.text(value) for name, value in headers}, blot.data(body))
 
     def json(self) -> Any:
         """Return the decoded body; None where it is empty or not JSON (a proxy's page, a cut body, not UTF-8)."""
@@ -132,6 +137,7 @@ def is_of_lago(answer: Answer) -> bool:
 
 
 def _cut(text: str, limit: int = 300) -> str:
+    text = plain(text)
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
@@ -141,4 +147,5 @@ def _describe_foreign(answer: Answer) -> str:
     kind = answer.headers.get("content-type", "no content type").split(";")[0]
     title = _TITLE.search(answer.body)
     shown = f" titled {title[1].decode('utf-8', 'replace').strip()!r}" if title else ""
+    kind = plain(kind)
     return f"HTTP {answer.status} with a body that is not Lago's JSON ({kind}{shown})"

@@ -15,7 +15,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _OWN_HEADERS = frozenset(
-    {"authorization", "proxy-authorization", "host", "content-length", "transfer-encoding", "connection", "cookie"}
+    {
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "cookie",
+        "expect",
+        "host",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
 )
 #: Some servers take these for another verb than the one that was checked here.
 _VERB_HEADERS = frozenset({"x-http-method", "x-http-method-override", "x-method-override"})

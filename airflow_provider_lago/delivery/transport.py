@@ -13,6 +13,8 @@ from airflow_provider_lago.api.answers import Answer
 from airflow_provider_lago.api.calls import Call
 from airflow_provider_lago.api.connection import ConnectionSettings
 from airflow_provider_lago.api.failures import Cause, Failure, read_failure
+from airflow_provider_lago.api.secrecy import Blot
+from airflow_provider_lago.api.unpacking import ACCEPTED, AnswerTooLong, Body, NotUnpackable
 from airflow_provider_lago.delivery.client import cause_of, tls_context
 
 #: Longest answer that is held, in bytes: Lago's to a full batch of large events is far below it.
@@ -30,10 +32,11 @@ class Transport:
 
     def __init__(self, settings: ConnectionSettings, user_agent: str, connections: int) -> None:
         self._settings = settings
-        self._key = settings.api_key.encode()
+        self._blot = Blot(settings.api_key)
         self._headers = {
             "Authorization": f"Bearer {settings.api_key}",
             "Accept": "application/json",
+            "Accept-Encoding": ACCEPTED,
             "Content-Type": "application/json",
             "User-Agent": user_agent,
         }
@@ -56,6 +59,7 @@ class Transport:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=settings.proxy,
+            auto_decompress=False,  # it would be done before anybody can say how much is enough
         )
         # aiohttp sends GET, PUT and DELETE again by itself when a connection breaks, without a word: what must be sent
         # once would be sent twice, and nobody could tell whose work it was. A test holds this switch to its effect.
@@ -87,31 +91,26 @@ class Transport:
             async with self._session.request(
                 method, url, data=body, headers=headers, allow_redirects=False
             ) as response:
-                body_read = await _read(response)
                 # Some proxies echo headers, and answers go into files, webhooks and XComs.
-                body_read = body_read.replace(self._key, b"***")
-                return Answer.of(response.status, response.headers.items(), body_read)
-        except _TooLong:
+                return Answer.of(response.status, response.headers.items(), await _read(response), self._blot)
+        except AnswerTooLong:
             return Failure(
                 Cause.TOO_LONG, f"{_origin(url)} answers with more than {_LONGEST_ANSWER >> 20} MiB: is it Lago?"
             )
+        except NotUnpackable as error:
+            return Failure(Cause.BROKEN, f"the answer of {_origin(url)} cannot be unpacked: {error}")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return read_failure(error, origin=_origin(url), conn_id=self._settings.conn_id, otherwise=cause_of(error))
 
 
-class _TooLong(Exception):
-    pass
-
-
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    if response.content_length is not None and response.content_length <= _LONGEST_ANSWER:
+    encoding, length = response.headers.get("Content-Encoding"), response.content_length
+    if encoding is None and length is not None and length <= _LONGEST_ANSWER:
         return await response.read()
-    body = bytearray()
+    body = Body(encoding, _LONGEST_ANSWER)
     async for piece in response.content.iter_any():
-        body += piece
-        if len(body) > _LONGEST_ANSWER:
-            raise _TooLong
-    return bytes(body)
+        body.add(piece)
+    return body.whole()
 
 
 def _origin(url: str | URL) -> str:

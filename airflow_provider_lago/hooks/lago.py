@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import requests
 import tenacity
+import urllib3
 from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 
 from airflow_provider_lago.api.answers import Answer
@@ -23,6 +24,8 @@ from airflow_provider_lago.api.connection import (
 )
 from airflow_provider_lago.api.failures import Cause, Failure, read_failure
 from airflow_provider_lago.api.retry import RetryPolicy, wait_after_429
+from airflow_provider_lago.api.secrecy import Blot
+from airflow_provider_lago.api.unpacking import AnswerTooLong, Body, NotUnpackable
 from airflow_provider_lago.exceptions import LagoApiError, LagoConnectionError, LagoInputError
 from airflow_provider_lago.hooks import environment, form
 from airflow_provider_lago.hooks.calls import Page, decode_raw, prepare, read_page
@@ -336,12 +339,14 @@ class LagoHook(BaseHook):
             )
             with response:
                 body = _read_body(response)
-                return Answer.of(response.status_code, response.headers.items(), body)
-        except requests.RequestException as error:
+                return Answer.of(response.status_code, response.headers.items(), body, Blot(settings.api_key))
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             return read_failure(
                 error, origin=_origin(settings), conn_id=settings.conn_id, otherwise=transport_cause(error)
             )
-        except _AnswerTooLongError:
+        except NotUnpackable as error:
+            return Failure(Cause.BROKEN, f"the answer of {_origin(settings)} cannot be unpacked: {error}")
+        except AnswerTooLong:
             return Failure(
                 Cause.TOO_LONG,
                 f"the answer is longer than {LONGEST_ANSWER // 2**20} MiB; ask for less, per_page for a list",
@@ -420,17 +425,12 @@ class LagoHook(BaseHook):
         raise foreign_error(answer, method=call.method, path=call.path, conn_id=self.lago_conn_id)
 
 
-class _AnswerTooLongError(Exception):
-    """An answer is longer than anything that Lago sends."""
-
-
 def _read_body(response: requests.Response) -> bytes:
-    body = bytearray()
-    for chunk in response.iter_content(65536):
-        body += chunk
-        if len(body) > LONGEST_ANSWER:
-            raise _AnswerTooLongError
-    return bytes(body)
+    body = Body(response.headers.get("Content-Encoding"), LONGEST_ANSWER)
+    # Not ``iter_content``: urllib3 unpacks a piece at once, however much it holds.
+    for piece in response.raw.stream(65536, decode_content=False):
+        body.add(piece)
+    return body.whole()
 
 
 def _origin(settings: ConnectionSettings) -> str:

@@ -11,6 +11,7 @@ from requests.auth import AuthBase
 
 from airflow_provider_lago import __version__
 from airflow_provider_lago.api.addresses import origin_of
+from airflow_provider_lago.api.unpacking import ACCEPTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,7 +83,12 @@ def open_session(settings: ConnectionSettings) -> LagoSession:
     if settings.proxy is not None:
         session.proxies = {"http": settings.proxy, "https": settings.proxy}
     session.headers.update(
-        {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": user_agent()}
+        {
+            "Accept": "application/json",
+            "Accept-Encoding": ACCEPTED,
+            "Content-Type": "application/json",
+            "User-Agent": user_agent(),
+        }
     )
     return session
 

@@ -233,6 +233,7 @@ class WebhookResponses:
             timeout=aiohttp.ClientTimeout(total=webhook.timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=webhook.proxy,
+            auto_decompress=False,  # nobody looks at the body, and a compressed kilobyte may hold a gigabyte
         )
         self._workers = [asyncio.create_task(self._work(self._session)) for _ in range(self._limits.parallel)]
 
