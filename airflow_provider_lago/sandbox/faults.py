@@ -28,7 +28,7 @@ class Fault:
         (429), ``error`` (5xx), ``answer`` (any status and body), ``redirect``, ``poison`` (refusal of bodies
         that contain a text). After Lago stored it: ``lost_response`` (connection closed without an answer),
         ``error_after_commit`` (5xx), ``cut_body`` (connection closed in mid-body), ``broken_json`` (a whole
-        answer with half of the JSON), ``empty`` (200 without a body). ``slow`` delays and lets go on. When
+        answer with half of the JSON), ``empty`` (Lago's status without a body). ``slow`` delays and lets go on. When
         Lago asks a payment provider: ``provider_error``, ``third_party_error`` (422) and
         ``too_many_provider_requests`` (429), each with the customer committed.
     :param method: only this HTTP method.
@@ -141,7 +141,8 @@ class Fault:
         if self.kind == "error_after_commit":
             return self.answer()
         if self.kind == "empty":
-            return Answer(self.status or 200, b"", given.content_type, self.headers)
+            # A refusal stays one: no proxy makes a success of it, and a client could not tell.
+            return Answer(self.status or given.status, b"", given.content_type, self.headers)
         if self.kind == "broken_json":
             return Answer(given.status, given.body[: len(given.body) // 2], given.content_type, given.headers)
         return given

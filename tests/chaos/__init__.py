@@ -1,0 +1,1 @@
+"""Random deliveries under random faults, and what must hold after each."""

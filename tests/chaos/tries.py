@@ -1,0 +1,227 @@
+"""One try of a delivery in a process of its own, as a task's: it may be killed at any moment."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import resource
+import signal
+import subprocess
+import time
+import traceback
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from chaos.records import Records
+from chaos.scenario import CONNECT_TIMEOUT, READ_TIMEOUT, Scenario
+from chaos.server import Server, ServerDied, die_with_parent
+from support.deliveries import connection
+
+from airflow_provider_lago.api.retry import RetryPolicy
+from airflow_provider_lago.delivery.delivery import Delivery
+from airflow_provider_lago.delivery.events.plan import EventPlan
+from airflow_provider_lago.delivery.loop_thread import Stopped
+from airflow_provider_lago.delivery.report import FolderReport, NoReport, Report
+from airflow_provider_lago.sources.rows import Limited
+
+#: Seconds after which a try hangs; a run of ten thousand events takes about one.
+PATIENCE = 60.0
+
+QUICK = RetryPolicy(attempts=12, base=0.01, cap=0.05)
+
+
+class Ended(NamedTuple):
+    """
+    How a try ended.
+
+    :param how: ``complete``, ``halted`` (to be tried again), ``final`` (after somebody changed something), ``stopped``,
+        ``disk full``, ``killed``, ``hung`` or ``broken``.
+    :param counts: Its summary, where it could give one.
+    :param why: In words.
+    """
+
+    how: str
+    counts: dict[str, Any]
+    why: str = ""
+
+
+class Interrupted(Exception):
+    """What Airflow 2.11 raises in a task's main thread when the task is to end."""
+
+
+def build_try(made: Scenario, records: Records, number: int, folder: Path, url: str) -> tuple[Delivery, Report]:
+    """
+    Return a delivery as the operator makes it, and its report.
+
+    :param number: Of the try, from 1; 0 is the earlier delivery of the first records, which nothing disturbs.
+    """
+    source = records.source()
+    plan = EventPlan(
+        source=source if number else Limited(source, made.earlier),
+        settings=connection(url, connect_timeout=CONNECT_TIMEOUT, read_timeout=READ_TIMEOUT),
+        user_agent="chaos",
+        shaping=records.shaping(),
+        batch_size=made.batch_size,
+        concurrency=made.concurrency,
+        max_bytes=made.max_bytes,
+        requests_per_second=made.requests_per_second,
+        policy=QUICK,
+    )
+    log = logging.getLogger("chaos")
+    if number == 0:
+        return Delivery(plan, NoReport(), log), NoReport()
+    run = {"dag_id": "chaos", "run_id": str(made.seed), "task_id": "deliver", "map_index": -1, "try_number": number}
+    report = FolderReport(folder, run, receipts=made.receipts)
+    return Delivery(plan, report, log), report
+
+
+def run_try(made: Scenario, records: Records, number: int, folder: Path, server: Server, limit: int | None) -> Ended:
+    """
+    Run a try to its end, whatever that is, and start the server again where it crashes.
+
+    :param folder: Of the report.
+    :param limit: Bytes that a file of the report may have; None for no limit.
+    """
+    ours, theirs = Pipe(duplex=False)
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        _in_child(theirs, made, records, number, folder, server.url, limit)
+    theirs.close()
+    try:
+        return _watch(made, number, pid, ours, server)
+    finally:
+        ours.close()
+
+
+def _watch(made: Scenario, number: int, pid: int, ours: Connection, server: Server) -> Ended:
+    if number:
+        call(made, server, "target", pid)
+    started = time.monotonic()
+    deadline, end = made.deadlines.get(number, (PATIENCE * 2, ""))
+    ended: Ended | None = None
+    while ended is None:
+        now = time.monotonic() - started
+        if now > PATIENCE + 5:
+            os.kill(pid, signal.SIGKILL)
+        if end and now >= deadline:
+            os.kill(pid, signal.SIGKILL if end == "kill" else signal.SIGTERM)
+            end = ""
+        left = deadline - now if end else PATIENCE + 6 - now
+        ready = wait([ours, server.link], max(0.0, left))
+        if server.link in ready:
+            revive(made, server)
+        if ours in ready:
+            try:
+                ended = Ended(*ours.recv())
+            except EOFError:
+                ended = Ended("killed", {})
+    _, status = os.waitpid(pid, 0)
+    if number:
+        call(made, server, "target", 0)
+    if time.monotonic() - started > PATIENCE:
+        return Ended("hung", {}, "no end within the time; see hang.txt")
+    if ended.how == "killed" and not (os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)):
+        return Ended("broken", {}, f"the process ended with status {status}")
+    return ended
+
+
+def call(made: Scenario, server: Server, name: str, *arguments: Any) -> Any:
+    """Have the server do something; where it has crashed, after it was started again."""
+    while True:
+        try:
+            return server.call(name, *arguments)
+        except ServerDied:
+            revive(made, server)
+
+
+def revive(made: Scenario, server: Server) -> None:
+    """Start the server again, with what is left of the faults."""
+    server.revive()
+    server.call("prepare", *preparation(made), server.requests)
+
+
+def preparation(made: Scenario) -> tuple[Any, ...]:
+    """Return what the server needs to know of a run."""
+    return made.store, made.sandbox_faults, made.proxy_faults, made.triggers, made.elsewhere
+
+
+def _in_child(
+    link: Connection, made: Scenario, records: Records, number: int, folder: Path, url: str, limit: int | None
+) -> None:
+    try:
+        die_with_parent()
+        hang = (folder.parent / "hang.txt").open("w")
+        faulthandler.dump_traceback_later(PATIENCE, exit=True, file=hang)
+        if limit is not None:
+            # Python ignores SIGXFSZ: a write beyond the limit is short, then fails, as on a full disk.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        link.send(tuple(_deliver(made, records, number, folder, url, full=limit is not None)))
+    finally:
+        os._exit(0)
+
+
+def _deliver(made: Scenario, records: Records, number: int, folder: Path, url: str, *, full: bool) -> Ended:
+    """Do what the operator does with a delivery."""
+    try:
+        delivery, report = build_try(made, records, number, folder, url)
+        signal.signal(signal.SIGTERM, lambda *_: delivery.stop())
+        signal.signal(signal.SIGUSR1, _interrupt)
+        try:
+            result = delivery.run()
+        except BaseException as error:
+            _keep_partial(delivery, report, error)
+            raise
+        summary = result.summary()
+        report.finish(summary)
+    except (Stopped, Interrupted):
+        return Ended("stopped", {})
+    except OSError as error:
+        return Ended("disk full" if full else "broken", {}, "".join(traceback.format_exception(error)))
+    except BaseException as error:
+        return Ended("broken", {}, "".join(traceback.format_exception(error)))
+    if result.halt is None:
+        return Ended("complete", summary)
+    return Ended("final" if result.halt.final else "halted", summary, result.halt.why)
+
+
+def _interrupt(*_: Any) -> None:
+    raise Interrupted
+
+
+def _keep_partial(delivery: Delivery, report: Report, error: BaseException) -> None:
+    try:
+        report.finish(delivery.interrupted(f"interrupted by {type(error).__name__}").summary())
+    except OSError:
+        pass
+
+
+class Disk:
+    """
+    A folder on a disk of its own where this process may mount one, otherwise an ordinary folder.
+
+    :param folder: The folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.is_real = False
+
+    def __enter__(self) -> Disk:
+        self._folder.mkdir()
+        self.is_real = _mount(self._folder, "size=1g") if os.geteuid() == 0 else False
+        return self
+
+    def resize(self, size: int | None) -> None:
+        """Let it hold so many bytes, in whole pages; None for enough."""
+        _mount(self._folder, f"remount,size={'1g' if size is None else max(4096, size)}")
+
+    def __exit__(self, *exc: object) -> None:
+        if self.is_real:
+            subprocess.run(["umount", str(self._folder)], check=True)
+
+
+def _mount(folder: Path, options: str) -> bool:
+    return not subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True).returncode
