@@ -241,7 +241,7 @@ class _Maker:
         found = self._earlier()
         if found is None or found[2].kind != "valid" or self.made.shape.ids != "own":
             return self._valid()
-        usage = self._usage(id=found[0].id, subscription=found[0].subscription, code=found[0].code)
+        usage = self._usage(id=found[0].id, subscription=found[0].subscription, code=found[0].code, b=found[0].b)
         if self.rng.random() < 0.5:
             usage = usage._replace(seconds=found[0].seconds, micros=found[0].micros)
         self.contested.add((usage.id, usage.subscription))

@@ -29,7 +29,7 @@ from airflow_provider_lago.sources.rows import Limited
 #: Seconds after which a try hangs; a run of ten thousand events takes about one.
 PATIENCE = 60.0
 
-QUICK = RetryPolicy(attempts=12, base=0.01, cap=0.05)
+QUICK = RetryPolicy(attempts=12, base=0.005, cap=0.03)
 
 
 class Ended(NamedTuple):
@@ -47,8 +47,8 @@ class Ended(NamedTuple):
     why: str = ""
 
 
-class Interrupted(Exception):
-    """What Airflow 2.11 raises in a task's main thread when the task is to end."""
+class Interrupted(BaseException):
+    """What Airflow raises in a task's main thread when its time is over; there it is no Exception either."""
 
 
 def build_try(made: Scenario, records: Records, number: int, folder: Path, url: str) -> tuple[Delivery, Report]:
