@@ -53,10 +53,10 @@ class Outcome:
 _shared: Server | None = None
 
 
-def run_one(seed: int, events: int, keep: bool = False, durable: bool = False) -> Outcome:
+def run_one(seed: int, events: int, keep: bool = False) -> Outcome:
     """Run one seed."""
     logging.getLogger("chaos").setLevel(logging.CRITICAL)
-    made = scenario(seed, events, durable=durable)
+    made = scenario(seed, events)
     outcome = Outcome(seed, str(made))
     folder = Path(tempfile.mkdtemp(prefix=f"chaos-{seed}-"))
     started = time.monotonic()
@@ -135,6 +135,7 @@ def _until_complete(
         outcome.tries.append(f"{ended.how}: {ended.why}" if ended.why else ended.how)
         outcome.requests += ended.counts.get("requests", 0)
         outcome.faults["killed"] += ended.how == "killed"
+        outcome.faults["resumed"] += ended.resumed
         if ended.how in ("hung", "broken"):
             outcome.problems.append(Problem(ended.how, ended.why))
             break
@@ -166,15 +167,16 @@ class _Totals:
         self.slowest = sorted([*self.slowest, (outcome.seconds, outcome.seed)], reverse=True)[:3]
 
     def table(self, seconds: float) -> str:
-        interruptions = ("kill", "stop", "interrupt", "killed", "revoke", "restart", "crash", "disk full")
+        interruptions = ("kill", "stop", "interrupt", "killed", "revoke", "restart", "crash", "disk full", "resumed")
         rows = [
             ("runs", self.runs),
             ("records", self.records),
             ("requests that a try told of", self.requests),
             ("tries", self.tries),
             *((f"fault: {name}", n) for name, n in sorted(self.faults.items()) if name not in interruptions),
-            *((f"interruption: {name}", self.faults[name]) for name in interruptions if name != "killed"),
+            *((f"interruption: {name}", self.faults[name]) for name in interruptions if name not in ("killed", "resumed")),
             ("tries that ended by a kill", self.faults["killed"]),
+            ("tries that went on from a checkpoint", self.faults["resumed"]),
             *((kind, self.problems[kind]) for kind in ("lost", "doubled", "miscounted", "evidence", "hung", "broken")),
             ("seconds", round(seconds)),
         ]
@@ -183,8 +185,7 @@ class _Totals:
 
 
 def _repeat(outcome: Outcome, arguments: argparse.Namespace) -> str:
-    durable = " --durable" if arguments.durable else ""
-    return f"python tests/chaos/run.py --seed {outcome.seed} --events {arguments.events}{durable} --only"
+    return f"python tests/chaos/run.py --seed {outcome.seed} --events {arguments.events} --only"
 
 
 def main() -> int:
@@ -194,17 +195,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the first run; the others count on")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", action="store_true", help="this one seed, and keep its folder")
-    parser.add_argument("--durable", action="store_true", help="let half of the runs keep a checkpoint")
     arguments = parser.parse_args()
     if arguments.only:
-        outcome = run_one(arguments.seed, arguments.events, keep=True, durable=arguments.durable)
+        outcome = run_one(arguments.seed, arguments.events, keep=True)
         print(outcome.about, *outcome.tries, *outcome.problems, dict(outcome.faults), outcome.folder, sep="\n")
         return bool(outcome.problems)
     print(f"{arguments.runs:,} runs of {arguments.events:,} events, seeds from {arguments.seed}", flush=True)
     started, totals = time.monotonic(), _Totals()
     last = started
     seeds = range(arguments.seed, arguments.seed + arguments.runs)
-    jobs = [(seed, arguments.events, False, arguments.durable) for seed in seeds]
+    jobs = [(seed, arguments.events) for seed in seeds]
     with multiprocessing.get_context("spawn").Pool(arguments.jobs) as pool:
         for outcome in pool.imap_unordered(_run_job, jobs):
             totals.add(outcome)
@@ -218,7 +218,7 @@ def main() -> int:
     return bool(totals.failed)
 
 
-def _run_job(job: tuple[int, int, bool, bool]) -> Outcome:
+def _run_job(job: tuple[int, int]) -> Outcome:
     return run_one(*job)
 
 

@@ -12,19 +12,27 @@ import time
 import traceback
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import msgspec
 from chaos.records import Records
 from chaos.scenario import CONNECT_TIMEOUT, READ_TIMEOUT, Scenario
 from chaos.server import Server, ServerDied, die_with_parent
 from support.deliveries import connection
 
 from airflow_provider_lago.api.retry import RetryPolicy
+from airflow_provider_lago.delivery import delivery as delivering
+from airflow_provider_lago.delivery.checkpoint import Durability
 from airflow_provider_lago.delivery.delivery import Delivery
 from airflow_provider_lago.delivery.events.plan import EventPlan
+from airflow_provider_lago.delivery.keeper import Rhythm
 from airflow_provider_lago.delivery.loop_thread import Stopped
 from airflow_provider_lago.delivery.report import FolderReport, NoReport, Report
+from airflow_provider_lago.operators.durability import begin_anew, find_durability, forget
 from airflow_provider_lago.sources.rows import Limited
+from airflow_provider_lago.storage.folders import LocalFolder
+from airflow_provider_lago.storage.lines import CannotContinueError
 
 #: Seconds after which a try hangs; a run of ten thousand events takes about one.
 PATIENCE = 60.0
@@ -40,20 +48,51 @@ class Ended(NamedTuple):
         ``disk full``, ``killed``, ``hung`` or ``broken``.
     :param counts: Its summary, where it could give one.
     :param why: In words.
+    :param resumed: Whether it went on from a checkpoint.
     """
 
     how: str
     counts: dict[str, Any]
     why: str = ""
+    resumed: bool = False
 
 
 class Interrupted(BaseException):
     """What Airflow raises in a task's main thread when its time is over; there it is no Exception either."""
 
 
-def build_try(made: Scenario, records: Records, number: int, folder: Path, url: str) -> tuple[Delivery, Report]:
+class StateStore:
+    """What Airflow 3.3 keeps for a task, in a file that outlives the process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def get(self, key: str, default: Any) -> Any:
+        return msgspec.json.decode(self._path.read_bytes()) if self._path.exists() else default
+
+    def set(self, key: str, value: Any) -> None:
+        draft = self._path.with_suffix(".part")
+        draft.write_bytes(msgspec.json.encode(value))
+        draft.replace(self._path)
+
+    def delete(self, key: str) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+class Try(NamedTuple):
+    """A delivery as the operator makes it."""
+
+    delivery: Delivery
+    report: Report
+    durability: Durability | None
+
+
+_LOG = logging.getLogger("chaos")
+
+
+def build_try(made: Scenario, records: Records, number: int, folder: Path, url: str) -> Try:
     """
-    Return a delivery as the operator makes it, and its report.
+    Make the delivery of a try.
 
     :param number: Of the try, from 1; 0 is the earlier delivery of the first records, which nothing disturbs.
     """
@@ -69,12 +108,24 @@ def build_try(made: Scenario, records: Records, number: int, folder: Path, url: 
         requests_per_second=made.requests_per_second,
         policy=QUICK,
     )
-    log = logging.getLogger("chaos")
     if number == 0:
-        return Delivery(plan, NoReport(), log), NoReport()
-    run = {"dag_id": "chaos", "run_id": str(made.seed), "task_id": "deliver", "map_index": -1, "try_number": number}
-    report = FolderReport(folder, run, receipts=made.receipts)
-    return Delivery(plan, report, log), report
+        return Try(Delivery(plan, NoReport(), _LOG), NoReport(), None)
+    task = {"dag_id": "chaos", "run_id": str(made.seed), "task_id": "deliver", "map_index": -1}
+    run = {**task, "try_number": number}
+    place, durability = LocalFolder(folder), None
+    if made.durable:
+        context: Any = {"ti": SimpleNamespace(max_tries=9)}
+        if made.durable == "store":
+            context["task_state_store"] = StateStore(folder.parent / "state.json")
+        durability = find_durability(plan, task, context, place, _LOG)
+    marks = durability.found.evidence if durability is not None and durability.found is not None else None
+    try:
+        report = FolderReport(place, run, receipts=made.receipts, marks=marks)
+    except CannotContinueError as error:
+        assert durability is not None
+        durability = begin_anew(durability, str(error), _LOG)
+        report = FolderReport(place, run, receipts=made.receipts)
+    return Try(Delivery(plan, report, _LOG, durability=durability), report, durability)
 
 
 def run_try(made: Scenario, records: Records, number: int, folder: Path, server: Server, limit: int | None) -> Ended:
@@ -166,7 +217,9 @@ def _in_child(
 def _deliver(made: Scenario, records: Records, number: int, folder: Path, url: str, *, full: bool) -> Ended:
     """Do what the operator does with a delivery."""
     try:
-        delivery, report = build_try(made, records, number, folder, url)
+        records_due, seconds = made.rhythm
+        delivering.Rhythm = lambda: Rhythm(records_due, seconds, 2 * records_due)  # type: ignore[assignment,misc]
+        delivery, report, durability = build_try(made, records, number, folder, url)
         signal.signal(signal.SIGTERM, lambda *_: delivery.stop())
         signal.signal(signal.SIGUSR1, _interrupt)
         try:
@@ -176,15 +229,19 @@ def _deliver(made: Scenario, records: Records, number: int, folder: Path, url: s
             raise
         summary = result.summary()
         report.finish(summary)
+        if durability is not None and result.halt is None:
+            forget(durability, _LOG)
     except (Stopped, Interrupted):
         return Ended("stopped", {})
     except OSError as error:
         return Ended("disk full" if full else "broken", {}, "".join(traceback.format_exception(error)))
     except BaseException as error:
         return Ended("broken", {}, "".join(traceback.format_exception(error)))
+    resumed = durability is not None and durability.found is not None
     if result.halt is None:
-        return Ended("complete", summary)
-    return Ended("final" if result.halt.final else "halted", summary, result.halt.why)
+        return Ended("complete", summary, "", resumed)
+    how = "final" if result.halt.final else "disk full" if full and "cannot be" in result.halt.why else "halted"
+    return Ended(how, summary, result.halt.why, resumed)
 
 
 def _interrupt(*_: Any) -> None:
