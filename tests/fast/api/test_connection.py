@@ -112,6 +112,7 @@ class TestAddress:
             ({"host": "https://lago.example.com?x=1"}, "'?'"),
             ({"host": "https://lago.example.com?"}, "'?'"),
             ({"host": "https://lago.example.com/#top"}, "'#'"),
+            ({"host": "https://lago.example.com#"}, "'#'"),
             ({"host": "ftp://lago.example.com"}, "https://"),
             ({"host": "https:/lago.example.com"}, "not a URL"),
             ({"host": "https:lago.example.com"}, "not a URL"),
@@ -174,6 +175,12 @@ class TestAddress:
             "lago.billing.svc.cluster.local",
             "lago.lan",
             "lago.home.arpa",
+            "lago.corp",
+            "lago.home",
+            "lago.intranet",
+            "lago.localdomain",
+            "lago.private",
+            "lago.test",
         ],
     )
     def test_plain_http_is_fine_inside_a_network(self, host):
@@ -207,6 +214,9 @@ class TestAddress:
         assert origin_of("https://x.com") != origin_of("http://x.com")
         assert origin_of("https://x.com") != origin_of("https://x.com:8443")
         assert origin_of("https://x.com") != origin_of("https://x.com@evil.com")
+        assert origin_of("https://x.com./a") == origin_of("https://x.com")
+        assert origin_of("HTTP://x.com") == ("http", "x.com", 80)
+        assert origin_of("http:///a") == ("http", "", 80)
 
 
 class TestKey:
