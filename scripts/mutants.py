@@ -8,6 +8,7 @@ kept in ``.mutants/``, so that the next run tries only what is new, what changed
 from __future__ import annotations
 
 import argparse
+import ast
 import atexit
 import contextlib
 import functools
@@ -15,6 +16,7 @@ import gc
 import hashlib
 import importlib
 import json
+import operator
 import os
 import resource
 import select
@@ -30,7 +32,7 @@ from dataclasses import asdict, dataclass
 from importlib.abc import SourceLoader
 from importlib.machinery import PathFinder, SourceFileLoader
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, cast
 
 import pytest
@@ -301,23 +303,52 @@ def _verdict(child: Any, limits: Sequence[float]) -> tuple[str, int]:
 
 
 def _broken(mutant: Mutant | None, items: Sequence[pytest.Item], out: int) -> None:
-    """Change the code of the mutant's function where it stands, and run the tests."""
+    """Change the mutant's function or constant where it stands, and run the tests."""
     _quietly()
     if mutant is not None:
-        path = str(PROJECT / mutant.module)
         found = finder(mutant.module)
-        index = next(n for n, other in enumerate(found.mutants) if other.id == mutant.id)
-        assert mutant.scope is not None
-        code = cast("CodeType", code_of(found.broken(index), path, mutant.scope, mutant.first_line))
-        changed = 0
-        for function in gc.get_objects():
-            if isinstance(function, FunctionType) and _is(function.__code__, code):
-                function.__code__ = code
-                changed += 1
-        if not changed:
+        tree = found.broken(next(n for n, other in enumerate(found.mutants) if other.id == mutant.id))
+        if not (_change_function(mutant, tree) if mutant.scope is not None else _change_values(mutant, tree)):
             os.write(out, b"unapplied\n")
             os._exit(0)
     _run(items, out)
+
+
+def _change_function(mutant: Mutant, tree: ast.Module) -> int:
+    code = cast("CodeType", code_of(tree, str(PROJECT / mutant.module), mutant.scope or "", mutant.first_line))
+    changed = 0
+    for function in gc.get_objects():
+        if isinstance(function, FunctionType) and _is(function.__code__, code):
+            function.__code__ = code
+            changed += 1
+    return changed
+
+
+def _change_values(mutant: Mutant, tree: ast.Module) -> int:
+    """Change what a module makes when it is imported: its constants, wherever they went, and functions' defaults."""
+    name = mutant.module.removesuffix(".py").replace("/", ".")
+    old = sys.modules[name]
+    new = ModuleType(name)
+    new.__file__ = old.__file__
+    sys.modules[name] = new  # dataclasses look themselves up there
+    exec(compile(tree, old.__file__ or "", "exec"), new.__dict__)  # noqa: S102
+    sys.modules[name] = old
+    if mutant.names[0].startswith("def "):
+        path = mutant.names[0].removeprefix("def ")
+        target, source = (operator.attrgetter(path)(module) for module in (old, new))
+        function, changed = getattr(target, "__func__", target), getattr(source, "__func__", source)
+        function.__defaults__, function.__kwdefaults__ = changed.__defaults__, changed.__kwdefaults__
+        return 1
+    count = 0
+    for constant, value in new.__dict__.items():
+        before = old.__dict__.get(constant)
+        if constant.startswith("__") or isinstance(value, type) or isinstance(value, FunctionType) or value == before:
+            continue
+        for module in list(sys.modules.values()):
+            if getattr(module, "__dict__", {}).get(constant, new) is before:
+                setattr(module, constant, value)
+                count += 1
+    return count
 
 
 def _is(code: CodeType, new: CodeType) -> bool:
@@ -335,6 +366,11 @@ def _afresh(mutant: Mutant, names: Sequence[str], out: int) -> None:
     _quietly()
     _pytest([*_OPTIONS, *names], _Once(names, out))
     os.write(out, b"killed 0\n")  # it could not be imported, or the tests could not be collected
+
+
+def _needs_imports(mutant: Mutant) -> bool:
+    """Tell whether a change is in what a class is made of: then all that uses the class must be imported anew."""
+    return mutant.scope is None and mutant.in_class and not mutant.names[0].startswith("def ")
 
 
 def _preload() -> None:
@@ -479,9 +515,9 @@ def run(options: argparse.Namespace) -> None:
     _preload()
     _folder()
     for mutant, tests in plan:
-        if mutant is not None and mutant.scope is None:
+        if mutant is not None and _needs_imports(mutant):
             attempt(mutant, tests, lambda out, m=mutant, t=tests: _afresh(m, t, out))  # type: ignore[misc]
-    in_place = [(mutant, tests) for mutant, tests in plan if mutant is None or mutant.scope is not None]
+    in_place = [(mutant, tests) for mutant, tests in plan if mutant is None or not _needs_imports(mutant)]
     files = sorted({name.split("::")[0] for _, tests in in_place for name in tests})
     if in_place:
         _pytest([*_OPTIONS, *files], Trying(in_place, attempt))

@@ -11,7 +11,7 @@ import ast
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _LOGGING = frozenset({"debug", "info", "warning", "error", "exception", "log"})
 _NO_ARGUMENTS = frozenset({"isinstance", "cast", "TypeVar", "NewType"})
@@ -84,6 +84,7 @@ class Mutant:
     names: tuple[str, ...]
     change: str
     digest: str = ""
+    in_class: bool = False
     number: int = 0
 
     @property
@@ -100,8 +101,8 @@ class _Place:
     line: int
     last: int
     digest: str = ""
+    in_class: bool = False
     message: bool = False
-    typing: bool = False
 
 
 class Finder:
@@ -132,7 +133,15 @@ class Finder:
         change = f"{_short(before)} -> {_short(shown if shown is not None else ast.unparse(new))}"
         self.mutants.append(
             Mutant(
-                self.module, place.line, place.last, place.scope, place.first_line, place.names, change, place.digest
+                self.module,
+                place.line,
+                place.last,
+                place.scope,
+                place.first_line,
+                place.names,
+                change,
+                place.digest,
+                place.in_class,
             )
         )
         if isinstance(old, ast.AST) and hasattr(old, "lineno"):
@@ -149,7 +158,8 @@ class Finder:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             self._function(node, place, prefix)
         elif isinstance(node, ast.ClassDef):
-            self._statements(node.body, place, None if prefix is None else f"{prefix}{node.name}.")
+            inner = place if place.scope is not None else replace(place, in_class=True)
+            self._statements(node.body, inner, None if prefix is None else f"{prefix}{node.name}.")
         elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             return
         else:
@@ -162,7 +172,9 @@ class Finder:
             digest = hashlib.sha256(ast.unparse(node).encode()).hexdigest()[:16]
             place = _Place(f"{prefix}{node.name}", first, (), node.lineno, node.lineno, digest)
             last = node.end_lineno or node.lineno
-            outer = _Place(None, first, (f"def {prefix}{node.name}",), node.body[0].lineno, last, digest)
+            outer = _Place(
+                None, first, (f"def {prefix}{node.name}",), node.body[0].lineno, last, digest, place.in_class
+            )
         self._children(node.args, outer, only=("defaults", "kw_defaults"))
         self._statements(node.body, place, None)
 
@@ -177,7 +189,7 @@ class Finder:
             targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
             names = tuple(target.id for target in targets if isinstance(target, ast.Name)) or names
             digest = hashlib.sha256(ast.unparse(node).encode()).hexdigest()[:16]
-        return _Place(place.scope, place.first_line, names, node.lineno, last, digest)
+        return _Place(place.scope, place.first_line, names, node.lineno, last, digest, place.in_class)
 
     def _other(self, node: ast.stmt, put: Put, place: _Place, prefix: str | None) -> None:
         match node:
