@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Generic
 
-from airflow_provider_lago.api.retry import wait_after_429
 from airflow_provider_lago.delivery.ledger import Ledger
 from airflow_provider_lago.delivery.pace import Pace
 from airflow_provider_lago.delivery.plan import Plan, Unit
@@ -54,7 +53,7 @@ class Courier(ABC, Generic[Unit]):
         self._responses = responses
         self._forwards = not isinstance(responses, NoResponses)
         self._halted = asyncio.Event()
-        self._pace = Pace(plan.requests_per_second, self._sleep)
+        self._pace = Pace(plan.requests_per_second, plan.policy)
         self._healthy = 0
         self._healthy_since = time.monotonic()
         self._doubts = 0
@@ -81,14 +80,12 @@ class Courier(ABC, Generic[Unit]):
         self._doubts = 0
         self._throttled_since = None
 
-    def _slow_down(self, asked: float | None, slowdowns: int) -> None:
-        """Let the whole delivery wait after a 429, or end it where there has been nothing else for long."""
+    def _note_429(self) -> None:
+        """End the delivery where there has been nothing else for long; the pace has slowed it down already."""
         now = time.monotonic()
         self._throttled_since = self._throttled_since or now
         if now - self._throttled_since > _PATIENCE:
             self._stop(Halt(f"nothing but 'too many requests' (HTTP 429) for {_PATIENCE:g} s", final=False))
-        else:
-            self._pace.hold(wait_after_429(asked, slowdowns, self._policy))
 
     def stop(self, halt: Halt) -> None:
         """End the delivery; what is in flight is settled."""
@@ -98,6 +95,7 @@ class Courier(ABC, Generic[Unit]):
         if self.halt is None:
             self.halt = halt
             self._halted.set()
+            self._pace.end()
 
     async def _sleep(self, seconds: float) -> bool:
         """Wait, but not longer than the delivery runs; tell whether it goes on."""

@@ -81,6 +81,9 @@ class Caller(Courier[Job]):
                 lost = await self._converse(parked.job, parked)
                 if lost is None or self.halt is not None:
                     break
+                if lost.at_last is not None and tries >= _TRIES_OF_A_REFUSAL and self._worked_since[False] > -math.inf:
+                    self._ledger.settle(parked.job.entries, lost.at_last, None)
+                    break
                 if tries == self._policy.attempts:
                     self._give_up(parked.job, lost.why)
                 await self._sleep(self._policy.cap)
@@ -110,14 +113,14 @@ class Caller(Courier[Job]):
         :return: What it ended with if that is no outcome and this is its last chance.
         """
         conversation = job.talk()
-        call, unknowns = next(conversation), 0
+        call, pauses = next(conversation), 0
         while self.halt is None:
             reply = await self._reply(job, call, parked)
             if reply is None:
                 return None
-            if reply.unknown:
-                unknowns += 1
-                await self._sleep(self._policy.wait(unknowns))
+            if reply.unknown or reply.status == 429:
+                pauses += 1  # a 429 that comes up to here is a payment provider's: the others need not wait for it
+                await self._sleep(self._policy.wait(pauses))
             said = _say(conversation, reply)
             if isinstance(said, Call):
                 call = said
@@ -157,7 +160,7 @@ class Caller(Courier[Job]):
 
     async def _reply(self, job: Job, call: Call, parked: _Parked | None) -> Reply | None:
         """Return the reply to a call; None where the job is parked or the delivery is over."""
-        tries = slowdowns = 0
+        tries = 0
         failing_since, executed = parked.since if parked else math.inf, False
         while True:
             await self._pace.turn()
@@ -166,6 +169,7 @@ class Caller(Courier[Job]):
             self._ledger.tally.requests += 1
             started = time.monotonic()
             result = await self._transport.send(call)
+            self._pace.note(started, result)
             verdict = judge(
                 result,
                 repeatable=call.repeatable,
@@ -176,8 +180,7 @@ class Caller(Courier[Job]):
             )
             match verdict:
                 case SlowDown():
-                    slowdowns += 1
-                    self._slow_down(verdict.asked, slowdowns)
+                    self._note_429()
                 case Stop():
                     self._stop(Halt(verdict.why, verdict.final))
                     return None
@@ -215,9 +218,7 @@ class Caller(Courier[Job]):
     def _note_work(self, call: Call, result: Answer | Failure, started: float) -> None:
         self._note_health(started)
         self._doubts_of[call.reads] = 0
-        if isinstance(result, Answer) and result.status == 429:
-            self._slow_down(result.asked_wait, 1)  # a payment provider throttles Lago: the conversation decides
-        elif call.reads or (isinstance(result, Answer) and result.status < 300):
+        if call.reads or (isinstance(result, Answer) and result.status < 300):
             # That a write is refused shows nothing of what fails behind Lago's checks.
             self._worked_since[call.reads] = max(self._worked_since[call.reads], started)
 

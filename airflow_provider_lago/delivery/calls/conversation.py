@@ -79,9 +79,11 @@ class Lost:
     No outcome yet: whether Lago did what it was asked for is not known, and asking shows nothing of it.
 
     :param why: In words.
+    :param at_last: What it comes to if that is so to the very end, while others like it are done.
     """
 
     why: str
+    at_last: Settled | None = None
 
 
 Conversation = Generator[Call, Reply, Settled | Lost]
@@ -104,6 +106,17 @@ class Job:
     talk: Callable[[], Conversation]
     order: str | None = None
     filters: Callable[[Answer], bytes] | None = None
+
+
+def throttled(reply: Reply, call: str) -> Lost:
+    """
+    Return the end of a conversation that a payment provider made Lago break off, again and again.
+
+    :param reply: Lago's refusal.
+    :param call: Verb and path.
+    """
+    detail = "a payment provider throttles Lago for this record; a part may be done: deliver it again later"
+    return Lost(f"{call}: {reply.refusal.reason}", rejected(reply, detail))
 
 
 def rejected(reply: Reply, detail: str, **facts: Any) -> Settled:

@@ -21,7 +21,7 @@ from airflow_provider_lago.api.customers import (
     to_send,
 )
 from airflow_provider_lago.api.records import InvalidRecord, encode
-from airflow_provider_lago.delivery.calls.conversation import Conversation, Job, Lost, Reply, rejected
+from airflow_provider_lago.delivery.calls.conversation import Conversation, Job, Lost, Reply, rejected, throttled
 from airflow_provider_lago.delivery.calls.lookups import Held, find
 from airflow_provider_lago.delivery.calls.plan import CallPlan
 from airflow_provider_lago.delivery.ledger import Entry
@@ -155,10 +155,12 @@ class Upsert:
                 continue
             if _details(reply) == _LOST_CREATION and not (reply.repeated or self._may_be_saved):
                 self._was_there = True  # another one made it meanwhile
+            if reply.status == 429 and reply.repeated:
+                break
             if not _is_race(reply) and reply.status != 429:
                 return (yield from self._after_refusal(reply))
         if reply.status == 429:
-            return Lost(f"POST customers: {reply.refusal.reason}")
+            return throttled(reply, "POST customers")
         return rejected(reply, "others change this customer at the same time, again and again")
 
     def _look_at(self, held: Held | None) -> Settled | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from airflow_provider_lago.api.advice import describe, is_web_page, lasts, missing_permission
 from airflow_provider_lago.api.answers import Answer, is_of_lago, read_error
 from airflow_provider_lago.api.failures import Failure
+from airflow_provider_lago.api.rates import is_throttled_by_provider
 from airflow_provider_lago.delivery.calls.conversation import holds, is_readable
 from airflow_provider_lago.delivery.outcomes import SlowDown, Stop
 
@@ -72,9 +73,7 @@ def judge(
         return Again(f"HTTP {status} with a body that is cut", executed=status == 422 or status >= 500, outage=True)
     error = read_error(result)
     if status == 429:
-        # After a payment provider throttled Lago a part of the call may have been done.
-        provider = error.code == "too_many_provider_requests"
-        return Take() if provider and not repeatable else SlowDown(result.asked_wait)
+        return _judge_429(result, repeatable)
     if error.code == "lock_acquisition_failed":
         return Again(error.message, executed=False, outage=True, busy=True)
     if status == 500:
@@ -93,6 +92,13 @@ def judge(
     if status == 403 and missing_permission(error.code) is None and error.code is not None:
         return Take()  # a feature that this record asks for and the organization does not have
     return Stop(describe(result, conn_id)) if lasts(result) else Take()
+
+
+def _judge_429(answer: Answer, repeatable: bool) -> Verdict:
+    if not is_throttled_by_provider(answer):
+        return SlowDown(answer.asked_wait)
+    # A part of the call may have been done.
+    return Again(read_error(answer).message, executed=True, outage=False) if repeatable else Take()
 
 
 def _is_cut(answer: Answer) -> bool:

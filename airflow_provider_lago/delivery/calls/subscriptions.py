@@ -17,7 +17,7 @@ from airflow_provider_lago.api.subscriptions import (
     current,
     ignored,
 )
-from airflow_provider_lago.delivery.calls.conversation import Conversation, Job, Lost, Reply, rejected
+from airflow_provider_lago.delivery.calls.conversation import Conversation, Job, Lost, Reply, rejected, throttled
 from airflow_provider_lago.delivery.calls.lookups import Held, find, find_all, is_not_filtered
 from airflow_provider_lago.delivery.calls.plan import CallPlan
 from airflow_provider_lago.delivery.ledger import Entry
@@ -147,10 +147,10 @@ class Creation:
                 return self._read(reply.part("subscription"))
             if reply.unknown:
                 return (yield from self._after_silence(reply))
-            if reply.status != 429 and not (_is_taken(reply) and held is None):
+            if (reply.status != 429 or reply.repeated) and not (_is_taken(reply) and held is None):
                 break
         if reply.status == 429:
-            return Lost(f"POST subscriptions: {reply.refusal.reason}")
+            return throttled(reply, "POST subscriptions")
         if not reply.repeated:
             return rejected(reply, "refused by Lago; no subscription was created or changed")
         # An earlier try may have worked, and be what this one was refused for.

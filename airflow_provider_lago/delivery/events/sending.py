@@ -63,7 +63,6 @@ class _Part:
     :param half: Whether it is half of a request that failed.
     :param deferred: Whether it has been put behind the other parts once.
     :param last_chance: Whether it has been parked until all other events were delivered.
-    :param slowdowns: How often it met a 429.
     """
 
     indexes: Sequence[int]
@@ -73,7 +72,6 @@ class _Part:
     half: bool = False
     deferred: bool = False
     last_chance: bool = False
-    slowdowns: int = 0
 
 
 class Sender(Courier[Batch]):
@@ -114,6 +112,7 @@ class Sender(Courier[Batch]):
         self._ledger.tally.requests += 1
         started = time.monotonic()
         answer = await self._transport.post(self._plan.url, self._plan.body(batch, part.indexes))
+        self._pace.note(started, answer)
         verdict = self._judge(answer, len(part.indexes))
         match verdict:
             case Accepted():
@@ -129,8 +128,7 @@ class Sender(Courier[Batch]):
             case Opaque():
                 return await self._look_closer(batch, part, verdict, waiting, answer)
             case SlowDown():
-                part.slowdowns += 1
-                self._slow_down(verdict.asked, part.slowdowns)
+                self._note_429()
                 return [part]
             case Stop():
                 self._stop(Halt(verdict.why, verdict.final))

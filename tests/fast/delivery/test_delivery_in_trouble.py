@@ -261,12 +261,9 @@ class TestPace:
         assert server.most_at_once == 10
 
     def test_a_halt_does_not_wait_for_the_pace(self, deliver):
-        answers = iter([Reply(429, b"", {"Retry-After": "60"})])
+        replies = iter([None, Reply(429, b"", {"Retry-After": "60"}), Reply(401, b"", delay=0.2)])
 
-        def answer(request):
-            return next(answers, None) or Reply(401, b"", delay=0.2)
-
-        with ScriptedServer(answer) as server:
+        with ScriptedServer(lambda request: next(replies) or echo(request)) as server:
             started = time.monotonic()
             run = deliver(server, usage(500), concurrency=2)
         assert run.halt.final

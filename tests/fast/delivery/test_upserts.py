@@ -8,8 +8,10 @@ from support.deliveries import KEY
 from support.lago import first_broken
 from support.scripted import CUT, Reply, ScriptedServer, as_json, refused
 
+from airflow_provider_lago.api.retry import RetryPolicy
 from airflow_provider_lago.sandbox import Sandbox
 
+MISSING = as_json(404, {"status": 404, "error": "Not Found", "code": "customer_not_found"})
 ODD_IDS = ["a/b", "a b", "é/ü 漢", "100%", "a%2Fb", "a?b=c", "a#b", "a+b", "a&b", "a:b", "a\\b", "'\"", "😀", "7"]
 
 
@@ -283,6 +285,33 @@ class TestProviders:
         sandbox.fault("too_many_provider_requests", path="/customers", times=2)
         run = upsert(sandbox, [{"external_id": "acme", "billing_configuration": billing}], tmp_path)
         assert run.kinds == {"created": 1}
+
+    @pytest.mark.parametrize("sync", [True, False], ids=["calls the provider", "may be repeated"])
+    def test_one_that_a_provider_throttles_for_good_is_rejected_and_holds_up_nobody(self, tmp_path, sync):
+        """A 429 with Lago's own body is the provider's: the organization may send as much as before."""
+        held = {}
+
+        def answer(request):
+            if request.method == "GET":
+                name = request.path.rsplit("/", 1)[1]
+                return as_json(200, {"customer": held[name]}) if name in held else MISSING
+            customer = json.loads(request.body)["customer"]
+            if customer["external_id"] == "c3":
+                body = {"status": 429, "error": "Too Many Provider Requests", "code": "too_many_provider_requests"}
+                return as_json(429, {**body, "error_details": {"provider_name": "Stripe", "message": "slow down"}})
+            held[customer["external_id"]] = {**customer, "lago_id": "l", "created_at": "2026-01-01T00:00:00Z"}
+            return as_json(200, {"customer": held[customer["external_id"]]})
+
+        billing = {"billing_configuration": {"payment_provider": "stripe", "sync": True}} if sync else {}
+        records = [{"external_id": f"c{n}", "name": "N", **billing} for n in range(20)]
+        policy = RetryPolicy(attempts=4, base=0.01, cap=0.05)
+        with ScriptedServer(answer) as server:
+            run = upsert(server, records, tmp_path, policy=policy)
+        assert run.halt is None
+        assert run.counts == (20, 19, 1, 0)
+        assert run.rejected[0]["code"] == "too_many_provider_requests"
+        assert "a payment provider throttles Lago" in run.rejected[0]["detail"]
+        assert sum(request.method == "POST" for request in server.requests) <= 19 + 4 * 4
 
     def test_a_post_that_calls_a_provider_is_not_repeated_unseen(self, sandbox, tmp_path):
         sandbox.add_payment_provider("stripe", "stripe")

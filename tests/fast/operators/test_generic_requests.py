@@ -362,7 +362,7 @@ class TestMoney:
 
     def test_many_wallets_through_many_faults_are_each_there_once(self, lago_sandbox, tmp_path):
         customer(lago_sandbox)
-        for every, kind in ((13, "lost_response"), (17, "error_after_commit"), (5, "rate_limit"), (19, "reset")):
+        for every, kind in ((13, "lost_response"), (16, "error_after_commit"), (5, "rate_limit"), (22, "reset")):
             lago_sandbox.fault(kind, path="/api/v1/wallets", every=every)
         records = [{**WALLET, "name": f"w{n}"} for n in range(60)]
         summary = execute(
