@@ -179,20 +179,21 @@ class Sender(Courier[Batch]):
 
     async def _look_up(self, call: Call) -> Answer | None:
         """Return the answer to a read; None where the delivery is over."""
-        tries = slowdowns = 0
+        tries = 0
         while True:
             await self._pace.turn()
             if self.halt is not None:
                 return None
             self._ledger.tally.requests += 1
+            started = time.monotonic()
             result = await self._transport.send(call)
+            self._pace.note(started, result)
             verdict = judge(
                 result, repeatable=True, conn_id=self._conn_id, expects=call.expects, known=True, path=call.path
             )
             match verdict:
                 case SlowDown():
-                    slowdowns += 1
-                    self._slow_down(verdict.asked, slowdowns)
+                    self._note_429()
                 case Stop():
                     self._stop(Halt(verdict.why, verdict.final))
                 case Again():
