@@ -55,13 +55,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class SlowDown:
-    """
-    Too many requests. Nothing was executed.
-
-    :param asked: Seconds that the answer asks to wait, or None.
-    """
-
-    asked: float | None
+    """Too many requests. Nothing was executed; the pace has read the answer already."""
 
 
 @dataclass(frozen=True, slots=True)

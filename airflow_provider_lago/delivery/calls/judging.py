@@ -96,7 +96,7 @@ def judge(
 
 def _judge_429(answer: Answer, repeatable: bool) -> Verdict:
     if not is_throttled_by_provider(answer):
-        return SlowDown(answer.asked_wait)
+        return SlowDown()
     # A part of the call may have been done.
     return Again(read_error(answer).message, executed=True, outage=False) if repeatable else Take()
 

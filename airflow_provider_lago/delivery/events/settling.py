@@ -102,7 +102,7 @@ def settle(answer: Answer, size: int, *, conn_id: str, single: bool = False) -> 
     if status == 422:
         return _settle_refusal(answer, error, size, single)
     if status == 429:
-        return SlowDown(answer.asked_wait)
+        return SlowDown()
     if status == 413:
         return Opaque(Refusal("request too large (HTTP 413)", "413"), lasts=True, blames=True)
     if status == 400:
