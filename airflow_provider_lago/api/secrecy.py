@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 #: A text as short as this is no key of Lago's (those are UUIDs), but may well be a word of an answer.
 _SHORTEST = 8
@@ -59,3 +59,9 @@ def _inside_base64(secret: bytes) -> Iterator[str]:
         inner = encoded[-(-before * 8 // 6) : (before + len(secret)) * 8 // 6]
         yield inner
         yield inner.replace("+", "-").replace("/", "_")
+
+
+def secrets_of(proxy: str | None) -> set[str]:
+    """Return the texts of a proxy's URL that no log may show: its password as it stands there, and decoded."""
+    password = urlsplit(proxy or "").password
+    return {password, unquote(password)} if password else set()

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from airflow_provider_lago.api.connection import ConnectionSettingsError
+from airflow_provider_lago.api.secrecy import secrets_of
 
 #: Seconds for one POST, the answer included, where the connection's extra names no ``timeout``.
 DEFAULT_TIMEOUT = 10.0
@@ -96,9 +97,7 @@ class Webhook:
             if name.lower().endswith("authorization"):
                 yield value.split(" ")[-1]  # the token alone, after "Bearer"
         yield from (value for name, value in parse_qsl(urlsplit(self.url).query) if SECRET_NAME.search(name))
-        proxy_password = urlsplit(self.proxy or "").password
-        if proxy_password:
-            yield from {proxy_password, unquote(proxy_password)}
+        yield from secrets_of(self.proxy)
 
 
 def parse_webhook(

@@ -24,7 +24,7 @@ from airflow_provider_lago.api.connection import (
 )
 from airflow_provider_lago.api.failures import Cause, Failure, read_failure
 from airflow_provider_lago.api.retry import RetryPolicy, wait_after_429
-from airflow_provider_lago.api.secrecy import Blot
+from airflow_provider_lago.api.secrecy import Blot, secrets_of
 from airflow_provider_lago.api.unpacking import AnswerTooLong, Body, NotUnpackable
 from airflow_provider_lago.exceptions import LagoApiError, LagoConnectionError, LagoInputError
 from airflow_provider_lago.hooks import environment, form
@@ -160,6 +160,8 @@ class LagoHook(BaseHook):
         if settings.api_key != connection.password:
             mask_secret(settings.api_key)  # Airflow masks the password as it is stored, spaces around it included
         settings = replace(settings, verify=environment.verify_with(settings), proxy=environment.proxy_for(settings))
+        for secret in secrets_of(settings.proxy):
+            mask_secret(secret)
         problem = environment.problem_of(settings)
         if problem is not None:
             raise LagoConnectionError(f"Connection {self.lago_conn_id!r}: {problem}")

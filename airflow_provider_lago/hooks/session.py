@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
+from http.cookiejar import DefaultCookiePolicy
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import requests
+import urllib3
+from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from airflow_provider_lago import __version__
@@ -41,13 +44,52 @@ class LagoBearerAuth(AuthBase):
         return f"{type(self).__name__}(***)"
 
 
+class _QuietConnection(urllib3.connection.HTTPConnection):
+    debuglevel = 0
+
+
+class _QuietTlsConnection(urllib3.connection.HTTPSConnection):
+    debuglevel = 0
+
+
+class _QuietPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _QuietConnection
+
+
+class _QuietTlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _QuietTlsConnection
+
+
+class QuietAdapter(HTTPAdapter):
+    """
+    Prints no headers, whatever ``http.client.HTTPConnection.debuglevel`` is.
+
+    That switch is how people debug ``requests``. It prints the key to stdout, which is a task's log.
+    """
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pools of direct connections."""
+        super().init_poolmanager(*args, **kwargs)
+        _quieten(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> urllib3.ProxyManager:
+        """Make the pools of connections over a proxy."""
+        manager: urllib3.ProxyManager = super().proxy_manager_for(proxy, **kwargs)
+        _quieten(manager)
+        return manager
+
+
+def _quieten(manager: urllib3.PoolManager) -> None:
+    manager.pool_classes_by_scheme = {"http": _QuietPool, "https": _QuietTlsPool}
+
+
 class LagoSession(requests.Session):
     """
     A ``requests`` session with limits that hold for every call made through it.
 
     It follows no redirect (the answer is returned as it is), it waits no longer than the connection's
-    timeouts, and it reads neither ``.netrc`` (which could replace the key) nor other settings of the
-    environment: these are resolved once when the session is made.
+    timeouts, it keeps no cookies, and it reads neither ``.netrc`` (which could replace the key) nor other settings
+    of the environment: these are resolved once when the session is made.
 
     :param timeout: Connect and read timeouts in seconds, for calls that name none.
     """
@@ -55,6 +97,9 @@ class LagoSession(requests.Session):
     def __init__(self, timeout: tuple[float, float]) -> None:
         super().__init__()
         self.trust_env = False
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        for scheme in ("https://", "http://"):
+            self.mount(scheme, QuietAdapter())
         self._timeout = timeout
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
