@@ -109,7 +109,7 @@ def read_error(answer: Answer) -> LagoError:
         message = f"{message} ({code})"
     if details is not None:
         message = f"{message}: {describe_details(details)}"
-    return LagoError(code if isinstance(code, str) else None, details, _cut(message))
+    return LagoError(plain(code) if isinstance(code, str) else None, details, _cut(message))
 
 
 def describe_details(details: Any, limit: int = 300) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
+from airflow_provider_lago.api.plain_text import plain
 from airflow_provider_lago.api.records import InvalidRecord
 from airflow_provider_lago.delivery.outcomes import Outcome, Refusal, Settled
 from airflow_provider_lago.delivery.progress import Progress
@@ -245,7 +246,7 @@ class Ledger:
         self.tally.reject(settled.reason)
         if self.tally.rejected <= _NAMED:
             named = f" ({self._id_field} {entry.id[:80]!r})" if entry.id else ""
-            self._log.warning("Rejected %s%s: %s - %s", entry.row.where, named, settled.reason, settled.detail)
+            self._log.warning("Rejected %s", plain(f"{entry.row.where}{named}: {settled.reason} - {settled.detail}"))
         if self.tally.rejected == _NAMED + 1:
             self._log.warning("Further rejected records are not named in the log")
 
@@ -254,7 +255,9 @@ class Ledger:
         self._notes += 1
         if self._notes <= _NAMED:
             named = f" ({self._id_field} {entry.id[:80]!r})" if entry.id else ""
-            self._log.warning("%s%s %s: %s", entry.row.where, named, settled.kind or settled.outcome, settled.detail)
+            self._log.warning(
+                "%s", plain(f"{entry.row.where}{named} {settled.kind or settled.outcome}: {settled.detail}")
+            )
         if self._notes == _NAMED + 1:
             self._log.warning("Further notes of this kind are not in the log")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
 
 from airflow_provider_lago.api.connection import ConnectionSettingsError
+from airflow_provider_lago.api.plain_text import plain
 from airflow_provider_lago.delivery.report import UNFORWARDED, FolderReport, NoReport, Report, write_preview
 from airflow_provider_lago.delivery.shaping import Shaping
 from airflow_provider_lago.exceptions import (
@@ -448,7 +449,7 @@ class LagoDeliveryOperator(BaseOperator):
             raise RuntimeError("the delivery was not halted")
         kind = LagoFatalDeliveryError if result.halt.final else LagoDeliveryError
         return kind(
-            f"Delivery stopped: {result.halt.why}. So far {so_far(result.tally)}; the rest of the source was not sent "
+            f"Delivery stopped: {plain(result.halt.why)}. So far {so_far(result.tally)}; the rest of the source was not sent "
             "and nothing of it is lost: a rerun goes on without doubling anything"
         )
 
@@ -461,21 +462,21 @@ class LagoDeliveryOperator(BaseOperator):
 
     def _rejected(self, tally: Tally) -> str:
         most = "; ".join(f"{reason} ({count:,})" for reason, count in tally.reasons.most_common(3))
-        return f"{tally.rejected:,} of {tally.read:,} records were rejected: {most}"
+        return f"{tally.rejected:,} of {tally.read:,} records were rejected: {plain(most)}"
 
     def _preview(self, plan: Plan[Any], context: Context) -> dict[str, Any]:
         from airflow_provider_lago.delivery.preview import as_dict, preview
 
         samples, tally = preview(plan, _PREVIEWED, self.log)
         for sample in samples:
-            self.log.info("Dry run, not sent: %s %s\n%s", sample.method, sample.url, sample.body)
+            self.log.info("Dry run, not sent: %s %s\n%s", sample.method, sample.url, plain(sample.body))
         requests = [as_dict(sample) for sample in samples]
         folder = self._folder(context)
         report = {} if folder is None else {"preview": write_preview(folder, requests)}
         return {"dry_run": True, "preview": requests, **tally.as_dict(), "report": report}
 
     def _input_error(self, error: object) -> LagoInputError:
-        return LagoInputError(f"Task {self.task_id!r}: {error}")
+        return LagoInputError(f"Task {self.task_id!r}: {plain(str(error))}")
 
 
 def so_far(tally: Tally) -> str:
@@ -490,4 +491,4 @@ def in_words(summary: Mapping[str, Any]) -> str:
     said = [summary["halted"]] if "halted" in summary else []
     paths = list(summary.get("report", {}).values())
     answers = [f"{name} {value}" for name, value in summary.get("responses", {}).items()]
-    return "; ".join(", ".join(part) for part in (counts, reasons, said, paths, answers) if part)
+    return plain("; ".join(", ".join(part) for part in (counts, reasons, said, paths, answers) if part))
