@@ -449,8 +449,8 @@ class LagoDeliveryOperator(BaseOperator):
             raise RuntimeError("the delivery was not halted")
         kind = LagoFatalDeliveryError if result.halt.final else LagoDeliveryError
         return kind(
-            f"Delivery stopped: {plain(result.halt.why)}. So far {so_far(result.tally)}; the rest of the source was not "
-            "sent and nothing of it is lost: a rerun goes on without doubling anything"
+            f"Delivery stopped: {plain(result.halt.why)}. So far {so_far(result.tally)}; the rest of the source was "
+            "not sent and nothing of it is lost: a rerun goes on without doubling anything"
         )
 
     def _judge_empty(self) -> None:
