@@ -23,6 +23,9 @@ _MOST_FAILURES = 3
 #: Seconds to rest where nothing has changed.
 _NOTHING_NEW = 0.05
 
+#: Bytes of evidence that may wait in memory for a store that is slow to take them.
+_MOST_HELD = 32 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Rhythm:
@@ -104,16 +107,16 @@ class Keeper:
 
     async def room(self) -> None:
         """
-        Wait until reading is not too far ahead of the last checkpoint.
+        Wait until reading is not too far ahead of the last checkpoint, nor of the evidence that is kept.
 
         :raises EvidenceError: if evidence cannot be kept.
         """
-        while self._room is not None and self._ahead() >= self._rhythm.records:
+        while self._room is not None and self._is_due():
             self._wake.set()
-            if self._ahead() < self._rhythm.ahead or self._is_lame or self.trouble is not None:
+            if self.trouble is not None or not self._is_full():
                 break
             self._room.clear()
-            if self._ahead() >= self._rhythm.ahead:  # it may have been saved just before
+            if self._is_full():  # it may have been saved just before
                 await self._room.wait()
         if self.trouble is not None:
             raise EvidenceError(f"the report cannot be kept: {self.trouble}") from self.trouble
@@ -131,6 +134,13 @@ class Keeper:
         self._ended.set()
         self._wake.set()
         self._thread.join(within)
+
+    def _is_due(self) -> bool:
+        return self._ahead() >= self._rhythm.records or self._report.held >= _MOST_HELD // 2
+
+    def _is_full(self) -> bool:
+        is_ahead = self._ahead() >= self._rhythm.ahead and not self._is_lame
+        return is_ahead or self._report.held >= _MOST_HELD
 
     def _ahead(self) -> int:
         return self._ledger.tally.read - self._saved
@@ -171,19 +181,21 @@ class Keeper:
             state = (tally.settled, read, tally.requests)
             if state == self._state:
                 return _NOTHING_NEW
-            if not agree or progress.ranges > _MOST_RANGES:
-                self._state, self._saved = state, read  # nobody has to wait for what cannot be saved
-                return _NOTHING_NEW
-            settled, upto, counts = progress.compact(), progress.upto, tally.as_dict()
             evidence = self._report.seal()
+            is_sound = agree and progress.ranges <= _MOST_RANGES
+            if is_sound:
+                settled, upto, counts = progress.compact(), progress.upto, tally.as_dict()
         try:
             self._report.keep()
-        except Exception as error:  # noqa: BLE001 - the libraries of object stores raise what they like
+        except Exception as error:  # noqa: BLE001 - whatever it is, reading must not wait for this thread for ever
             self._failures += 1
             if self._failures >= _MOST_FAILURES:
                 self.trouble = error
             return 1.0
         self._failures = 0
+        if not is_sound:
+            self._state, self._saved = state, read  # nobody has to wait for what cannot be saved
+            return _NOTHING_NEW
         checkpoint = Checkpoint(
             fingerprint=self._fingerprint,
             life=self._life,

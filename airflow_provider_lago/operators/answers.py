@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_lago.delivery.report import Report
     from airflow_provider_lago.sources.rows import Row
+    from airflow_provider_lago.storage.lines import Lines
 
 
 def as_response(answer: Answer, url: str) -> requests.Response:
@@ -78,6 +79,11 @@ class Noted:
         self.is_remote = report.is_remote
         self.rejection = ""
 
+    @property
+    def held(self) -> int:
+        """Bytes in memory that are not safe yet."""
+        return self._report.held
+
     def rejected(self, row: Row, *, reason: str, detail: str, code: str | None, payload: bytes | None) -> None:
         """Keep a rejected record with the reason."""
         coded = f" ({code})" if code and code not in reason and not code.isdigit() else ""
@@ -91,6 +97,10 @@ class Noted:
     def conflict(self, line: Mapping[str, Any]) -> None:
         """Keep both sides of a conflict."""
         self._report.conflict(line)
+
+    def open(self, name: str, *, append: bool) -> Lines | None:
+        """Open one more file."""
+        return self._report.open(name, append=append)
 
     def seal(self) -> dict[str, int]:
         """Return marks that cover all evidence so far."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -251,7 +252,7 @@ class LagoDeliveryOperator(BaseOperator):
             durability = find_durability(plan, task, context, folder, self.log)
         report, durability = self._open_report(folder, run, durability, receipts=receipts)
         try:
-            responses = self._open_responses(context, folder, append=durability is not None and bool(durability.found))
+            responses = self._open_responses(context, report, append=durability is not None and bool(durability.found))
         except Exception as error:
             report.finish({"halted": str(error)})
             raise
@@ -338,11 +339,13 @@ class LagoDeliveryOperator(BaseOperator):
                 return make(), durability
         except OSError as error:
             problem = f"report_path {str(self.report_path)!r} cannot be written: {error.strerror or error}"
+            if folder.is_remote and not isinstance(error, (PermissionError, FileNotFoundError)):
+                raise LagoDeliveryError(f"Task {self.task_id!r}: {problem}. Nothing was sent") from error
         except (ValueError, TypeError) as error:
             problem = f"report_path: {error}"
         raise self._input_error(problem)
 
-    def _open_responses(self, context: Context, folder: Folder | None, *, append: bool) -> Responses:
+    def _open_responses(self, context: Context, report: Report, *, append: bool) -> Responses:
         """Return what takes Lago's answers."""
         # Imported where a delivery begins, because of aiohttp.
         from airflow_provider_lago.delivery.responses import AllResponses, FileResponses, NoResponses, WebhookResponses
@@ -354,11 +357,7 @@ class LagoDeliveryOperator(BaseOperator):
                 takers.append(FileResponses(self._answers_file(self.responses_path, context), append=append))
             if self.response_webhook_conn_id:
                 webhook = read_webhook(self.response_webhook_conn_id, self.response_webhook_path)
-                unforwarded = None
-                if folder is not None:
-                    if not append:
-                        folder.keep_earlier(UNFORWARDED)
-                    unforwarded = folder.lines(UNFORWARDED, append=append)
+                unforwarded = report.open(UNFORWARDED, append=append)
                 takers.append(WebhookResponses(webhook, unforwarded=unforwarded, log=self.log))
         except OSError as error:
             raise self._input_error(f"responses_path: {error.strerror or error}") from None
@@ -391,11 +390,8 @@ class LagoDeliveryOperator(BaseOperator):
         self.log.info("Delivery ended: %s", in_words(summary))
         try:
             report.finish(summary)
-        except Exception as error:
-            raise LagoDeliveryError(
-                f"The report in {self.report_path} cannot be finished ({type(error).__name__}: {error}). What the log "
-                "says was delivered; a retry writes the report and doubles nothing"
-            ) from error
+        except OSError as error:
+            raise self._unfinished(result, error) from error
         return result, summary
 
     def _tell_resumed(self, found: Checkpoint) -> None:
@@ -406,6 +402,15 @@ class LagoDeliveryOperator(BaseOperator):
             f"{found.settled[0]:,}",
             *(f"{counts[name]:,}" for name in ("accepted", "duplicate", "rejected", "skipped")),
         )
+
+    def _unfinished(self, result: Result, error: OSError) -> LagoDeliveryError:
+        """Return the error for a delivery whose report could not be brought to its end; a retry does that."""
+        from airflow_provider_lago.delivery.courier import Halt
+
+        trouble = f"the report in {str(self.report_path)!r} cannot be finished: {error.strerror or error}"
+        halt = result.halt
+        why = trouble if halt is None else f"{halt.why}; and {trouble}"
+        return self._halted(replace(result, halt=Halt(why, final=halt is not None and halt.final)))
 
     def _stopped(self) -> LagoDeliveryError:
         """Return the error for a delivery that Airflow ended."""

@@ -33,10 +33,17 @@ def open_folder(argument: str, path: str | os.PathLike[str], below: str = "", co
         raise ValueError(f"{argument}: {error}") from None
     uri = "/".join(part for part in (text.rstrip("/"), below) if part)
     # Imported where it is used: it brings fsspec, which parsing a DAG file should not cost.
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+    from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, ObjectStoragePath
 
+    named = conn_id or rest.partition("/")[0].rpartition("@")[0]
     try:
-        return StoreFolder(ObjectStoragePath(uri, conn_id=conn_id or None), uri)
+        if named:
+            BaseHook.get_connection(named)  # Amazon's provider would go on without it, as an anonymous user
+        # On Airflow 2.11 a conn_id of None hides the one in the URI.
+        prefix = ObjectStoragePath(uri, conn_id=conn_id) if conn_id else ObjectStoragePath(uri)
+        return StoreFolder(prefix.fs, prefix.path, uri)
+    except AirflowNotFoundException as error:
+        problem = f"{argument} {text!r}: {error}"
     except (ValueError, ImportError) as error:
         problem = f"{argument} {text!r}: {error}; is the provider of this store installed, with its file system?"
     raise ValueError(problem)

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from airflow_provider_lago.api.failures import Failure
 from airflow_provider_lago.delivery.delivery import Delivery, Result
+from airflow_provider_lago.delivery.report import NoReport
 from airflow_provider_lago.hooks.doctor import ORGANIZATIONS, PATIENCE, judge
 from airflow_provider_lago.hooks.lago import LagoHook
 from airflow_provider_lago.operators.base import in_words
@@ -23,7 +24,7 @@ from airflow_provider_lago.shell.wording import receipt
 from airflow_provider_lago.sources.rows import Row
 
 
-class Receipts:
+class Receipts(NoReport):
     """
     The evidence of a delivery as lines on the screen.
 
@@ -32,7 +33,6 @@ class Receipts:
     """
 
     wants_receipts = True
-    is_remote = False
 
     def __init__(self, screen: Screen, id_field: str) -> None:
         self._screen = screen
@@ -47,23 +47,6 @@ class Receipts:
         """Print a line for each record."""
         for line in lines:
             self._screen.say(receipt(line, self._id_field, self._details.pop(line["position"], "")))
-
-    def conflict(self, line: Mapping[str, Any]) -> None:
-        """Keep nothing; the receipt says it."""
-
-    def seal(self) -> dict[str, int]:
-        """Return no marks."""
-        return {}
-
-    def keep(self) -> None:
-        """Keep nothing."""
-
-    def finish(self, summary: Mapping[str, Any]) -> None:
-        """Keep nothing."""
-
-    def paths(self) -> dict[str, str]:
-        """Return no paths."""
-        return {}
 
 
 def send(trial: Trial, arguments: Namespace, screen: Screen, stdin: TextIO) -> int:

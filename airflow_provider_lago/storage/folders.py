@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from airflow_provider_lago.storage.earlier import keep_earlier, numbered
 from airflow_provider_lago.storage.lines import LineFile, Lines
-from airflow_provider_lago.storage.parts import JOINED, StoreLines, part_name, parts_of
+from airflow_provider_lago.storage.parts import StoreLines, remains_of
+
+#: Bytes that are read from a store at once, and written at once where an object is larger. S3 takes 10,000 of them, and
+#: none below 5 MiB.
+_CHUNK = 16 << 20
 
 
 class Folder(Protocol):
@@ -110,47 +114,58 @@ class LocalFolder:
 
 class StoreFolder:
     """
-    A prefix in an object store.
+    A prefix in an object store. Whatever a store raises, it is an ``OSError`` here.
 
-    :param path: An ``ObjectStoragePath``, handed in because it is Airflow's.
-    :param uri: Its URI as the user wrote it: the path's own text differs between releases of Airflow.
+    :param fs: The store, a file system of ``fsspec``.
+    :param prefix: Bucket and prefix, as that file system names them.
+    :param uri: The URI as the user wrote it.
     """
 
     is_remote = True
 
-    def __init__(self, path: Any, uri: str) -> None:
-        self._path = path
+    def __init__(self, fs: Any, prefix: str, uri: str) -> None:
+        self._fs = fs
+        self._prefix = prefix.rstrip("/")
         self._uri = uri.rstrip("/")
-        self._fs = path.fs
 
     def __str__(self) -> str:
         return self._uri
 
     def read(self, name: str) -> bytes | None:
         """Return an object's content; None where there is none."""
-        try:
+        with _store_errors(), contextlib.suppress(FileNotFoundError):
             content: bytes = self._fs.cat_file(self._at(name))
-        except FileNotFoundError:
-            return None
-        return content
+            return content
+        return None
+
+    def chunks(self, name: str, end: int) -> Iterator[bytes]:
+        """Read an object up to an offset, in pieces that fit into memory."""
+        for begin in range(0, end, _CHUNK):
+            with _store_errors():
+                chunk: bytes = self._fs.cat_file(self._at(name), start=begin, end=min(begin + _CHUNK, end))
+            yield chunk
 
     def write(self, name: str, chunks: Sequence[bytes]) -> None:
         """Write an object in one request: a stream that breaks off would leave what it holds."""
-        self._fs.pipe_file(self._at(name), b"".join(chunks))
+        with _store_errors():
+            self._fs.pipe_file(self._at(name), b"".join(chunks))
 
     def remove(self, name: str) -> None:
         """Remove an object."""
-        with contextlib.suppress(FileNotFoundError):
+        with _store_errors(), contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._at(name))
 
     def names(self) -> list[str]:
         """Return the names of the objects."""
-        self._fs.invalidate_cache()  # of listings: an earlier try may have run on another worker
-        try:
-            found = self._fs.ls(self._path.path, detail=False)
-        except FileNotFoundError:
-            return []
-        return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in found)
+        return sorted(self.sizes())
+
+    def sizes(self) -> dict[str, int]:
+        """Return the sizes of the objects, by name."""
+        with _store_errors(), contextlib.suppress(FileNotFoundError):
+            self._fs.invalidate_cache()  # of listings: an earlier try may have run on another worker
+            found = self._fs.ls(self._prefix, detail=True)
+            return {item["name"].rsplit("/", 1)[-1]: item["size"] for item in found if item["type"] != "directory"}
+        return {}
 
     def path(self, name: str) -> str:
         """Return the URI of an object."""
@@ -168,31 +183,55 @@ class StoreFolder:
         for piece in pieces:
             held.append(piece)
             size += len(piece)
-            if size > JOINED:
+            if size > _CHUNK:
                 break
         else:
             self.write(name, held)
             return
-        with self._fs.open(self._at(name), "wb") as stream:
-            stream.writelines(held)
-            for piece in pieces:
-                stream.write(piece)
+        with _store_errors():
+            stream = self._fs.open(self._at(name), "wb", block_size=_CHUNK)
+            try:
+                stream.writelines(held)
+                held.clear()
+                for piece in pieces:
+                    stream.write(piece)
+            except BaseException:
+                # To close it would make an object of what it holds.
+                with contextlib.suppress(Exception):
+                    stream.closed = True
+                    stream.discard()
+                raise
+            stream.close()
 
     def keep_earlier(self, *names: str) -> None:
-        """Give what an earlier run left another name: its files, or the parts of files that it did not end."""
-        present = self.names()
-        found = [name for name in names if name in present or parts_of(name, present)]
+        """Give what an earlier run left another name: its files, with the parts that it did not join to them."""
+        sizes = self.sizes()
+        remains = {name: remains_of(name, sizes) for name in names}
         number = 1
-        while any(numbered(name, number) in present for name in names):
+        while any(numbered(name, number) in sizes for name in names):
             number += 1
-        for name in found:
-            if name in present:
-                self._fs.mv(self._at(name), self._at(numbered(name, number)))
-            else:
-                parts = parts_of(name, present)
-                self.join(numbered(name, number), (self.read(part_name(name, part)) or b"" for part in parts))
-            for part in parts_of(name, present):
-                self.remove(part_name(name, part))
+        for name, left in remains.items():
+            if left.parts:
+                self.join(numbered(name, number), left.contents(self, name))
+            elif left.size is not None:
+                with _store_errors():
+                    self._fs.cp_file(self._at(name), self._at(numbered(name, number)))
+            # In this order: the file and parts that a killed task leaves must not look like the beginning of another.
+            for part in reversed((*left.stale, *left.parts)):
+                self.remove(part.name)
+            if left.size is not None:
+                self.remove(name)
 
     def _at(self, name: str) -> str:
-        return str((self._path / name).path)
+        return f"{self._prefix}/{name}"
+
+
+@contextlib.contextmanager
+def _store_errors() -> Iterator[None]:
+    """Raise what a store's client raises as an OSError; those of S3 have classes of their own."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error

@@ -21,6 +21,10 @@ class Lines(Protocol):
     whatever was written after it is written again.
     """
 
+    @property
+    def held(self) -> int:
+        """Bytes in memory that are not kept yet."""
+
     def write(self, lines: bytes) -> None:
         """
         Append whole lines, all of them or none.
@@ -68,6 +72,11 @@ class LineFile:
 
     def __str__(self) -> str:
         return str(self.path)
+
+    @property
+    def held(self) -> int:
+        """Nothing."""
+        return 0
 
     def write(self, lines: bytes) -> None:
         """Append whole lines, all of them or none."""

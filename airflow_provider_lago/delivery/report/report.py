@@ -12,7 +12,7 @@ import msgspec
 from airflow_provider_lago.delivery.report.printable import as_text, printable
 from airflow_provider_lago.sources.rows import Row
 from airflow_provider_lago.storage.folders import Folder, LocalFolder
-from airflow_provider_lago.storage.lines import Lines
+from airflow_provider_lago.storage.lines import CannotContinueError, Lines
 
 #: What tells one task's reports from another's.
 _OWNER = ("dag_id", "task_id", "map_index")
@@ -43,6 +43,10 @@ class Report(Protocol):
     #: Whether evidence is only safe after :meth:`keep`, which takes a request over the network.
     is_remote: bool
 
+    @property
+    def held(self) -> int:
+        """Bytes in memory that are not safe yet."""
+
     def rejected(self, row: Row, *, reason: str, detail: str, code: str | None, payload: bytes | None) -> None:
         """Keep a rejected record with the reason."""
 
@@ -51,6 +55,15 @@ class Report(Protocol):
 
     def conflict(self, line: Mapping[str, Any]) -> None:
         """Keep both sides of an event that Lago holds with another content."""
+
+    def open(self, name: str, *, append: bool) -> Lines | None:
+        """
+        Open one more file, which is kept and closed with the others; None where there is no place for it.
+
+        :param name: Its name.
+        :param append: Go on with the file of an earlier try, where there is one.
+        :raises OSError: if it cannot be made.
+        """
 
     def seal(self) -> dict[str, int]:
         """Return marks that cover all evidence so far, by the name of the file. Takes no time."""
@@ -74,6 +87,7 @@ class NoReport:
 
     wants_receipts = False
     is_remote = False
+    held = 0
 
     def rejected(self, row: Row, *, reason: str, detail: str, code: str | None, payload: bytes | None) -> None:
         """Keep nothing."""
@@ -83,6 +97,9 @@ class NoReport:
 
     def conflict(self, line: Mapping[str, Any]) -> None:
         """Keep nothing."""
+
+    def open(self, name: str, *, append: bool) -> None:
+        """Open nothing."""
 
     def seal(self) -> dict[str, int]:
         """Return no marks."""
@@ -134,8 +151,15 @@ class FolderReport:
         names = [REJECTED, *([RECEIPTS] if receipts else []), *([CONFLICTS] if conflicts else [])]
         self._files: dict[str, Lines] = {}
         for name in names:
-            self._files[name] = folder.lines(name, mark=None if marks is None else marks.get(name, 0))
+            if marks is not None and name not in marks:
+                raise CannotContinueError(f"the try before wrote no {name}")
+            self._files[name] = folder.lines(name, mark=None if marks is None else marks[name])
         self._write_summary({"halted": "running, or killed"})
+
+    @property
+    def held(self) -> int:
+        """Bytes in memory that are not safe yet."""
+        return sum(file.held for file in self._files.values())
 
     def rejected(self, row: Row, *, reason: str, detail: str, code: str | None, payload: bytes | None) -> None:
         """Append a line with the record, its place and the reason."""
@@ -167,6 +191,13 @@ class FolderReport:
         if CONFLICTS in self._files:
             at = datetime.now(UTC).isoformat(timespec="seconds")
             self._write(CONFLICTS, _encode({**line, "at": at, "run": self._run}) + b"\n")
+
+    def open(self, name: str, *, append: bool) -> Lines:
+        """Open one more file, which is kept and closed with the others."""
+        if not append:
+            self._folder.keep_earlier(name)
+        file = self._files[name] = self._folder.lines(name, append=append)
+        return file
 
     def seal(self) -> dict[str, int]:
         """Return marks that cover all evidence so far."""

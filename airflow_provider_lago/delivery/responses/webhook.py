@@ -97,7 +97,7 @@ class WebhookResponses:
     outright loses what was in the queue: :class:`FileResponses` beside this one has it.
 
     :param webhook: Where to.
-    :param unforwarded: Takes what could not be forwarded.
+    :param unforwarded: Takes what could not be forwarded; closed by whoever opened it, as that may take its time.
     :param log: The task's log.
     :param limits: Other bounds.
     :raises ValueError: if the CA bundle is unreadable.
@@ -164,8 +164,6 @@ class WebhookResponses:
                 worker.cancel()
             for letter in list(self._held):
                 self._settle(letter, _ENDED)
-            if self._unforwarded is not None:
-                self._unforwarded.close()
             self._log_end()
             await self._close_session()
 

@@ -448,7 +448,7 @@ class TestFolder:
         execute(path, limit=10)
         assert sorted(item.name for item in folder.iterdir()) == ["extract.json", "part-000001.jsonl"]
 
-    @pytest.mark.parametrize("scheme", ["s3", "nosuch"])
+    @pytest.mark.parametrize("scheme", ["gs", "nosuch"])
     def test_a_store_that_is_not_installed_is_named(self, tmp_path, scheme):
         with pytest.raises(LagoInputError, match="is the provider of this store installed"):
             execute(f"{scheme}://bucket/x")
