@@ -94,8 +94,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     v: int = _VERSION
 
     def stored(self) -> dict[str, Any]:
-        """Return it as plain values of JSON."""
-        stored: dict[str, Any] = msgspec.to_builtins(self)
+        """Return it as plain values of JSON; Airflow 3.3 refuses tuples."""
+        stored: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         return stored
 
 

@@ -19,7 +19,10 @@ class State:
 
     def set(self, key, value, *, retention=None):
         self._called()
-        self.values[key] = json.dumps(value)
+        text = json.dumps(value)
+        if json.loads(text) != value:
+            raise TypeError("Airflow takes nothing but plain JSON values, and no tuples")
+        self.values[key] = text
         self.saved.append(value)
 
     def delete(self, key):
