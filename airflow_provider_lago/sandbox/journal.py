@@ -61,6 +61,7 @@ class Journal:
             self._errors: deque[SeenError] = deque(maxlen=_KEPT_ERRORS)
             self._routes: Counter[str] = Counter()
             self._statuses: Counter[str] = Counter()
+            self._events = 0
             self.max_in_flight = self.in_flight
 
     def enter(self) -> None:
@@ -76,6 +77,7 @@ class Journal:
         """Keep one request and the begin of its answer's body."""
         with self._lock:
             self._requests.append(seen)
+            self._events += seen.events
             self._routes[f"{seen.method} {route or seen.path}"] += 1
             self._statuses["dropped" if seen.status is None else str(seen.status)] += 1
             if seen.status is not None and seen.status >= 400:
@@ -95,12 +97,13 @@ class Journal:
             return list(self._errors)
 
     def totals(self) -> dict[str, Any]:
-        """Counts by route and by status."""
+        """Counts by route and by status, and of events in requests, each as often as it was sent."""
         with self._lock:
             return {
                 "requests": self._routes.total(),
                 "requests_by_route": dict(self._routes),
                 "answers_by_status": dict(self._statuses),
+                "events_received": self._events,
                 "max_in_flight": self.max_in_flight,
             }
 

@@ -157,6 +157,7 @@ def test_what_was_asked_is_counted_and_listed(lago):
     assert (state["events"], state["duplicates_refused"], state["requests"]) == (4, 1, 4)
     assert state["requests_by_route"]["GET /api/v1/customers/:id"] == 1
     assert state["answers_by_status"] == {"200": 2, "422": 1, "404": 1}
+    assert state["events_received"] == 5
     assert len(lago.get("/_sandbox/requests").json["requests"]) == 4
 
 
