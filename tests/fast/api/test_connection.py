@@ -139,7 +139,8 @@ class TestAddress:
             ({"host": "http://localhost", "schema": "https"}, "schema is https"),
             ({"host": "localhost", "schema": "mysql"}, "schema"),
             ({"host": "localhost", "port": "abc"}, "port"),
-            ({"host": "localhost", "port": 70000}, "port"),
+            ({"host": "localhost", "port": 65536}, "port"),
+            ({"host": "localhost", "port": -1}, "port"),
             ({"port": 3000}, "host is empty"),
             ({"schema": "http"}, "host is empty"),
             ({"extra": {"region": "asia"}}, "'region'"),
@@ -203,6 +204,8 @@ class TestAddress:
         assert made.ingest_url == "https://ingest.getlago.com/api/v1"
         assert "'ingest_host'" in problem(extra={"ingest_host": "http://ingest.getlago.com"})
         assert "'ingest_host'" in problem(extra={"ingest_host": 7})
+        made = settings(extra={"ingest_host": "http://ingest.example.com", "allow_plain_http": True})
+        assert made.ingest_url == "http://ingest.example.com/api/v1"
 
     def test_a_public_looking_suffix_does_not_pass_for_an_inner_one(self):
         assert not is_inner_host("evil-local.com")
@@ -234,6 +237,10 @@ class TestKey:
         told = problem(password=password)
         assert "password" in told
         assert password not in told
+
+    @pytest.mark.parametrize("password", ["!~", "a!b~c"])
+    def test_a_key_may_hold_every_character_that_is_no_space(self, password):
+        assert settings(password=password).api_key == password
 
     def test_the_mask_has_a_sentence_of_its_own(self):
         assert "***" in problem(password="***")
@@ -287,12 +294,20 @@ class TestExtra:
         assert repr(key) in told
         assert "abc" not in told
 
+    @pytest.mark.parametrize(("key", "most"), [("timeout", 3600), ("requests_per_second", 1_000_000)])
+    def test_a_number_may_be_as_large_as_the_message_says(self, key, most):
+        assert settings(extra={key: most})
+        assert f"at most {most:g}" in problem(extra={key: most + 1})
+
     def test_pace(self):
         assert settings(extra={"requests_per_second": "2.5"}).requests_per_second == 2.5
 
     @pytest.mark.parametrize(
         ("value", "verify"),
-        [(True, True), ("true", True), ("1", True), (False, False), ("False", False), ("no", False), (0, False)],
+        [
+            *((value, True) for value in (True, 1, "true", "1", "YES", "on")),
+            *((value, False) for value in (False, 0, "False", "0", "no", "off")),
+        ],
     )
     def test_verify_tls_as_bool_or_text(self, value, verify):
         assert settings(extra={"verify_tls": value}).verify is verify
@@ -309,6 +324,7 @@ class TestExtra:
     def test_proxy(self):
         assert settings(extra={"proxy": "http://proxy:3128/"}).proxy == "http://proxy:3128"
         assert settings(extra={"proxy": "https://a:b@proxy:3128"}).proxy == "https://a:b@proxy:3128"
+        assert settings(extra={"proxy": "http://a!~:b@proxy"}).proxy == "http://a!~:b@proxy"
 
     @pytest.mark.parametrize(
         "proxy",
@@ -319,6 +335,10 @@ class TestExtra:
             "http://me:hunter2@proxy:99999",
             "http://me:hunter2@proxy/path",
             "http://me:hun ter2@proxy",
+            "http://me:hunter2@proxy?x=1",
+            "http://me:hunter2@proxy#x",
+            "http://me:hunter2@proxy:0",
+            "http://me:hunter2@pröxy",
             7,
         ],
     )

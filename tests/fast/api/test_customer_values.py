@@ -4,14 +4,17 @@ import pytest
 
 from airflow_provider_lago.api.customers import (
     CUSTOMER_FIELDS,
+    PREMIUM,
     Clearing,
     changes,
     check_customer,
     dropped,
     may_differ,
     reaches_others,
+    read_metadata,
     saved_at_once,
     to_send,
+    without_nulls,
 )
 from airflow_provider_lago.api.records import InvalidRecord
 
@@ -241,3 +244,63 @@ def test_a_link_that_lago_holds_keeps_its_id():
     assert sent({"integration_type": "xero", "integration_code": "x", "id": "9"}) == "9"
     assert sent({"integration_type": "hubspot"}) is None
     assert sent({"code": "x"}) is None
+
+
+def test_what_one_answer_shows_of_a_licence():
+    assert {"timezone", "billing_configuration.invoice_grace_period"} == PREMIUM
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"k" * 21: "v"}, "metadata: key too long"),
+        ({" ": "v"}, "metadata: empty key"),
+        ({"k": "v" * 101}, "metadata: value too long"),
+        ({"k": " "}, "metadata: empty value"),
+        ([{"key": "k", "value": "1"}, {"key": " k ", "value": "2"}], "metadata: key twice"),
+        ([{"key": "k", "value": "1", "display_in_invoice": "perhaps"}], "metadata: not true or false"),
+        ([{"key": "k", "text": "1"}], "unknown field"),
+        ({str(n): "v" for n in range(6)}, "metadata: more than 5"),
+    ],
+)
+def test_metadata_beyond_lagos_limits_is_refused(given, reason):
+    with pytest.raises(InvalidRecord) as caught:
+        read_metadata(given)
+    assert caught.value.reason == reason
+
+
+def test_metadata_comes_as_a_dict_or_as_lago_answers_it():
+    rows = [
+        {"key": "a", "value": 1, "display_in_invoice": "true", "lago_id": "1", "created_at": "x"},
+        {"key": "b", "value": True, "display_in_invoice": False, "id": "2"},
+        {"key": "c", "value": None, "display_in_invoice": True},
+        {"key": "d", "value": 1.50},
+    ]
+    assert read_metadata(rows) == {
+        "a": {"value": "1", "display_in_invoice": True},
+        "b": {"value": "true", "display_in_invoice": False},
+        "c": None,
+        "d": {"value": "1.5"},
+    }
+    assert read_metadata({"k" * 20: "v" * 100}) == {"k" * 20: {"value": "v" * 100}}
+    assert len(read_metadata({**{str(n): "v" for n in range(5)}, "gone": None})) == 6
+    assert read_metadata(None) == {}
+
+
+def test_nulls_are_left_out_of_parts_and_metadata_but_not_of_other_lists():
+    given = {
+        "name": None,
+        "email": "",
+        "shipping_address": {"city": None, "state": "CA"},
+        "metadata": [{"key": "a", "value": None}, {"key": "b", "value": "1"}, "c"],
+        "tax_codes": [None, "vat"],
+        "integration_customers": [{"code": "x", "value": None}],
+    }
+    assert without_nulls(given) == {
+        "email": "",
+        "shipping_address": {"state": "CA"},
+        "metadata": [{"key": "b", "value": "1"}, "c"],
+        "tax_codes": [None, "vat"],
+        "integration_customers": [{"code": "x", "value": None}],
+    }
+    assert without_nulls({"metadata": {"a": None, "b": "1"}}) == {"metadata": {"b": "1"}}

@@ -43,6 +43,11 @@ POST order_forms/0/mark_as_signed
 POST orders/0/execute
 POST quote_versions/0/approve
 POST quote_versions/0/clone
+POST quotes
+POST order_forms
+POST orders
+POST payment_receipts
+POST fees
 """
 
 REPEATED_WITHOUT_HARM_TO_MONEY = """
@@ -114,6 +119,7 @@ def test_no_spelling_hides_that_a_call_moves_money(path):
         ("DELETE", "invoices/estimate"),
         ("PUT", "fees/download"),
         ("POST", "wallets/x/anything-new"),
+        ("POST", "customers/c/subscriptions"),
     ],
 )
 def test_an_id_that_reads_like_a_harmless_action_hides_nothing(method, path):
@@ -146,11 +152,18 @@ def test_what_cannot_be_undone_is_known(method, path, final):
         ("POST", "events/batch", True),
         ("POST", "events/estimate_fees", False),
         ("POST", "events/batch_estimate_instant_fees", False),
+        ("POST", "events/estimate_instant_fees", False),
         ("GET", "events", False),
         ("DELETE", "customers/0", True),
         ("DELETE", "plans/0", True),
         ("DELETE", "plans/0/charges/1", False),
         ("POST", "customers", False),
+        ("PUT", "customers/0", False),
+        ("DELETE", "coupons/0", False),
+        ("GET", "plans/0", False),
+        ("POST", "/api/v1/events", True),
+        ("POST", "api/v1/events/estimate_fees", False),
+        ("DELETE", "api/v1/customers/0", True),
     ],
 )
 def test_what_is_billed_is_known(method, path, billed):
