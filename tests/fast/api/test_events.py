@@ -2,6 +2,7 @@ import json
 import uuid
 from datetime import UTC, datetime
 from decimal import Decimal
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given
@@ -49,6 +50,8 @@ def test_padding_of_a_transaction_id_is_part_of_it_as_for_lago():
         (Decimal("0.000000000000001"), "0.000000000000001"),
         ("-3", "-3"),
         (Decimal("1E+3"), "1000"),
+        (10**24, "1" + "0" * 24),
+        (Decimal("9" * 25 + ".1"), "9" * 25 + ".1"),
     ],
 )
 def test_money_is_sent_as_an_exact_decimal_text(money, expected):
@@ -85,6 +88,12 @@ def test_absent_optional_fields_stay_absent():
         ({"precise_total_amount_cents": "1e3"}, "precise_total_amount_cents: not a decimal", "1234.56"),
         ({"precise_total_amount_cents": ""}, "precise_total_amount_cents: not a decimal", "1234.56"),
         ({"precise_total_amount_cents": True}, "precise_total_amount_cents: not a decimal", "1234.56"),
+        ({"precise_total_amount_cents": 10**25}, "precise_total_amount_cents: not a decimal", "25 digits"),
+        pytest.param(
+            {"precise_total_amount_cents": 10**5000}, "precise_total_amount_cents: not a decimal", "1234.56", id="huge"
+        ),
+        ({"precise_total_amount_cents": Decimal("1e999999")}, "precise_total_amount_cents: not a decimal", "1234.56"),
+        ({"precise_total_amount_cents": [1]}, "precise_total_amount_cents: not a decimal", "1234.56"),
         ({"precise_total_amount_cents": Decimal("NaN")}, "precise_total_amount_cents: not a decimal", "1234.56"),
         ({"precise_total_amount_cents": "0." + "1" * 16}, "precise_total_amount_cents: not a decimal", "15 after"),
         ({"precise_total_amount_cents": "1" * 26}, "precise_total_amount_cents: not a decimal", "25 digits"),
@@ -123,6 +132,35 @@ def test_a_json_text_that_is_an_event_is_sent_byte_for_byte():
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"timestamp": 946_684_800},
+        {"timestamp": 4_102_444_799},
+        {"transaction_id": " t"},
+        {"precise_total_amount_cents": "12.50"},
+        {"precise_total_amount_cents": None},
+        {"properties": {"a": [{"b": None}, 1, True, "x"]}},
+    ],
+)
+def test_what_is_usual_takes_the_short_road(changes):
+    text = line(**changes)
+    ready = check_ready_line(text)
+    assert ready is not None
+    assert (ready.transaction_id, ready.external_subscription_id) == (changes.get("transaction_id", "t1"), "s1")
+    assert check_event(json.loads(text)).transaction_id == ready.transaction_id
+
+
+@pytest.mark.parametrize("properties", [{"a": "x\0"}, {"a": 1, "b\0": 1}, {"a": "x", "b": "\0"}])
+def test_a_nul_is_found_also_where_all_else_is_flat_and_plain(properties):
+    with pytest.raises(InvalidRecord, match="NUL character"):
+        check_event({**GOOD, "properties": properties})
+
+
+def test_properties_may_be_any_mapping():
+    assert sent({**GOOD, "properties": MappingProxyType({"a": 1})})["properties"] == {"a": 1}
+
+
+@pytest.mark.parametrize(
     "text",
     [
         line(timestamp="1700000000"),
@@ -133,6 +171,11 @@ def test_a_json_text_that_is_an_event_is_sent_byte_for_byte():
         line(transaction_id=5),
         line(transaction_id=" "),
         line(external_subscription_id=" s"),
+        line(external_subscription_id=""),
+        line(timestamp=946_684_799),
+        line(timestamp=4_102_444_800),
+        line(properties={"a": 7}).replace(b"7", b"[" * 90 + b"]" * 90),
+        line(properties={"a": 7}).replace(b"7", b'{"a":[' * 45 + b"]}" * 45),
         line(code=""),
         line(properties=[1]),
         line(properties=None),

@@ -33,6 +33,15 @@ def test_what_is_no_text_for_lago_is_refused_with_the_fields_name(value):
         as_text(value, "zipcode")
 
 
+def test_a_text_is_as_long_as_lagos_column_and_no_longer():
+    assert as_text("x" * 255, "name") == "x" * 255
+    assert as_text("x" * 1000, "url", None) == "x" * 1000
+    for value in ("x" * 256, HUGE):
+        with pytest.raises(InvalidRecord) as caught:
+            as_text(value, "name")
+        assert caught.value.reason == "name: too long"
+
+
 def test_a_data_frames_nan_is_named_as_what_it_is():
     with pytest.raises(InvalidRecord, match="make it None"):
         as_text(math.nan, "name")
@@ -80,7 +89,13 @@ def test_whole_numbers_come_also_as_text_and_decimals(value, number):
     assert type(as_whole(value, "n")) is int
 
 
-@pytest.mark.parametrize(("value", "flag"), [(True, True), ("Yes", True), (0, False), (" false ", False)])
+@pytest.mark.parametrize(
+    ("value", "flag"),
+    [
+        *((value, True) for value in (True, 1, "1", "Yes", "on", "TRUE", " true ")),
+        *((value, False) for value in (False, 0, "0", "no", "Off", " false ")),
+    ],
+)
 def test_flags_come_also_as_text(value, flag):
     assert as_flag(value, "sync") is flag
 

@@ -14,7 +14,8 @@ import time
 import tracemalloc
 from collections import Counter
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
@@ -673,3 +674,76 @@ class TestDecisions:
         assert patience.left() == 15
         clock.now += 5
         assert patience.left() == 20
+
+    @pytest.mark.parametrize(
+        ("status", "verdict"),
+        [
+            (199, Never("HTTP 199, and redirects are not followed", others_too=True)),
+            (299, Taken()),
+            (300, Never("HTTP 300, and redirects are not followed", others_too=True)),
+            (400, Never("HTTP 400", others_too=False)),
+            (403, Never("HTTP 403", others_too=True)),
+            (404, Never("HTTP 404", others_too=True)),
+            (405, Never("HTTP 405", others_too=True)),
+            (407, Never("HTTP 407", others_too=True)),
+            (408, Later("HTTP 408")),
+            (410, Never("HTTP 410", others_too=True)),
+            (499, Never("HTTP 499", others_too=False)),
+            (500, Later("HTTP 500")),
+        ],
+    )
+    def test_a_webhook_that_refuses_one_answer_is_told_from_one_that_refuses_all(self, status, verdict):
+        assert judge(status, None) == verdict
+
+    def test_a_date_without_a_zone_is_utc(self):
+        assert judge(503, "Thu, 01 Jan 2026 00:00:05", datetime(2026, 1, 1, tzinfo=UTC)) == Later("HTTP 503", 5.0)
+        assert judge(503, " 5 ") == Later("HTTP 503", 5.0)
+        soon = format_datetime(datetime.now(UTC) + timedelta(hours=1))
+        assert judge(503, soon) == Later("HTTP 503", 30.0)
+
+    def test_why_no_answer_came_is_told_in_words(self):
+        told = {cause: judge_failure(cause).reason for cause in Cause}
+        assert told[Cause.DNS] == "the host name cannot be resolved"
+        assert told[Cause.READ_TIMEOUT] == "no answer in time"
+        assert told[Cause.BROKEN] == told[Cause.TOO_LONG] == "the connection broke"
+        assert len(set(told.values())) == len(told) - 1
+        assert judge_failure(Cause.TLS).others_too
+        assert judge_failure(Cause.CERTIFICATE).others_too
+
+    def test_a_closed_breaker_needs_as_many_failures_in_a_row_again(self):
+        breaker = Breaker(2, 15, Clock())
+        assert not breaker.open
+        assert [breaker.note_failure(), breaker.note_failure()] == [False, True]
+        breaker.note_alive()
+        assert [breaker.note_failure(), breaker.open] == [False, False]
+        assert [breaker.note_failure(), breaker.open] == [True, True]
+
+    def test_each_probe_and_each_failure_put_off_the_next_probe(self):
+        clock = Clock()
+        breaker = Breaker(1, 15, clock)
+        assert breaker.take_probe()
+        clock.now += 14
+        assert not breaker.take_probe()
+        breaker.note_failure()
+        clock.now += 14
+        assert not breaker.take_probe()
+        clock.now += 1
+        assert breaker.take_probe()
+
+    def test_patience_counts_from_the_first_start_alone(self):
+        clock = Clock()
+        patience = Patience(30, clock)
+        assert patience.left() == 30
+        clock.now += 100
+        assert patience.left() == 30
+        patience.start()
+        clock.now += 10
+        patience.start()
+        assert patience.left() == 40
+        patience.begin()
+        clock.now += 4
+        patience.end()
+        patience.begin()
+        clock.now += 6
+        patience.end()
+        assert patience.left() == 30
