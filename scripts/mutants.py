@@ -177,9 +177,15 @@ def measured() -> dict[str, Test]:
     stale = [name for name, digest in files.items() if kept.get(name, {}).get("digest") != digest]
     if stale:
         say(f"measuring the tests of {len(stale)} files")
-        found = _in_a_process("measure", stale)
+        slow = {
+            test: {"seconds": what["seconds"], "lines": {}}
+            for name in stale
+            for test, what in kept.get(name, {}).get("tests", {}).items()
+            if what["seconds"] > 2 * SLOWEST
+        }
+        found = _in_a_process("measure", [*stale, *(f"--deselect={test}" for test in slow)])
         for name in stale:
-            tests = {test: what for test, what in found.items() if test.split("::")[0] == name}
+            tests = {test: what for test, what in {**slow, **found}.items() if test.split("::")[0] == name}
             kept[name] = {"digest": files[name], "tests": tests}
         _write(COVERAGE, {name: kept[name] for name in files})
     return {test: Test(**what) for name in files for test, what in kept[name]["tests"].items()}

@@ -13,6 +13,7 @@ from airflow_provider_lago.api.objects import (
     as_texts,
     as_whole,
     check_id,
+    check_known,
     put,
 )
 from airflow_provider_lago.api.records import InvalidRecord
@@ -160,3 +161,20 @@ class TestPut:
         payload = {"shipping_address": mine}
         put(payload, "shipping_address.state", None)
         assert mine == {"city": "Rome"}
+
+
+def test_the_first_five_unknown_fields_are_named_with_what_they_are_nested_in():
+    with pytest.raises(InvalidRecord) as caught:
+        check_known({f"x{n}": 1 for n in range(9)} | {"a": 1}, ("a",), "part.")
+    assert caught.value.reason == "unknown field"
+    assert "drop 'part.x0', 'part.x1', 'part.x2', 'part.x3', 'part.x4': map" in caught.value.detail
+    check_known({"a": 1}, ("a", "b"))
+
+
+def test_the_name_of_a_list_says_that_one_of_its_elements_is_meant():
+    with pytest.raises(InvalidRecord) as caught:
+        as_texts([None], "tax_codes")
+    assert caught.value.reason == "tax_codes[]: not text"
+    with pytest.raises(InvalidRecord) as caught:
+        as_objects([7], "links")
+    assert caught.value.reason == "links[]: not an object"

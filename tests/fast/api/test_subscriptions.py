@@ -137,3 +137,80 @@ class TestHeld:
     def test_fields_that_a_post_would_not_change_are_named(self):
         there = {"name": "", "ending_at": "2027-11-01T00:00:00Z", "billing_time": "calendar"}
         assert ignored(check(name="N", ending_at="2027-11-01", billing_time="calendar"), there) == ["name"]
+
+    @pytest.mark.parametrize(
+        ("fields", "there", "named"),
+        [
+            ({"name": "N"}, {"name": "M"}, ["name"]),
+            ({"billing_time": "anniversary"}, {"billing_time": "calendar"}, ["billing_time"]),
+            ({"ending_at": "2027-11-01"}, {"ending_at": "2027-11-02T00:00:00Z"}, ["ending_at"]),
+            ({"ending_at": "2027-11-01"}, {"ending_at": None}, ["ending_at"]),
+            ({"ending_at": "2027-11-01T02:00:00+02:00"}, {"ending_at": "2027-11-01T00:00:00Z"}, []),
+            ({"purchase_order_number": 7}, {"purchase_order_number": "7"}, []),
+            ({"purchase_order_number": 7}, {"purchase_order_number": "8"}, ["purchase_order_number"]),
+            ({"consolidate_invoice": True}, {"consolidate_invoice": False}, ["consolidate_invoice"]),
+            ({"name": ""}, {"name": None}, []),
+            ({"name": ""}, {"name": "N"}, ["name"]),
+            ({"name": "N"}, {}, ["name"]),
+            ({"usage_thresholds": []}, {"usage_thresholds": [1]}, []),
+            ({}, {"name": "N", "ending_at": "2027-11-01"}, []),
+        ],
+    )
+    def test_only_what_can_be_compared_and_differs_is_named(self, fields, there, named):
+        assert ignored(check(**fields), there) == named
+
+
+class TestParts:
+    @pytest.mark.parametrize(
+        ("name", "known"),
+        [
+            (
+                "plan_overrides",
+                {
+                    "amount_cents",
+                    "amount_currency",
+                    "description",
+                    "name",
+                    "invoice_display_name",
+                    "trial_period",
+                    "tax_codes",
+                    "minimum_commitment",
+                    "charges",
+                    "fixed_charges",
+                    "usage_thresholds",
+                },
+            ),
+            ("invoice_custom_section", {"skip_invoice_custom_sections", "invoice_custom_section_codes"}),
+            ("payment_method", {"payment_method_type", "payment_method_id"}),
+            ("authorization", {"amount_cents", "amount_currency"}),
+        ],
+    )
+    def test_a_part_has_what_lago_knows_and_nothing_else(self, name, known):
+        made = check(**{name: dict.fromkeys(known, "x")})
+        assert (made.authorization if name == "authorization" else made.payload[name]) == dict.fromkeys(known, "x")
+        for part in known:
+            with pytest.raises(InvalidRecord, match=f"{name}.{part}x"):
+                check(**{name: {f"{part}x": 1}})
+
+    @pytest.mark.parametrize("value", ["calendar", "anniversary"])
+    def test_both_billing_times_are_taken(self, value):
+        assert check(billing_time=value).payload["billing_time"] == value
+
+    @pytest.mark.parametrize(
+        ("start", "end", "fine"),
+        [
+            ("2026-11-02", "2026-11-03", True),
+            ("2026-11-02T23:59:59Z", "2026-11-03T00:00:00Z", True),
+            ("2026-11-02T00:00:00Z", "2026-11-02T23:59:59Z", False),
+            ("2026-11-02", "2026-11-01", False),
+            (None, "2020-01-01", True),
+            ("2026-11-02", None, True),
+        ],
+    )
+    def test_a_subscription_ends_on_a_day_after_its_first(self, start, end, fine):
+        if fine:
+            assert check(subscription_at=start, ending_at=end)
+            return
+        with pytest.raises(InvalidRecord) as caught:
+            check(subscription_at=start, ending_at=end)
+        assert caught.value.reason == "ending_at: not after subscription_at"
