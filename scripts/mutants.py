@@ -36,7 +36,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any, cast
 
 import pytest
-from mutations import Finder, Mutant, code_of
+from mutations import Finder, Mutant, codes_of, key_of
 
 PROJECT = Path(__file__).resolve().parent.parent
 CORE = ("airflow_provider_lago/api", "airflow_provider_lago/delivery")
@@ -321,12 +321,14 @@ def _broken(mutant: Mutant | None, items: Sequence[pytest.Item], out: int) -> No
 
 
 def _change_function(mutant: Mutant, tree: ast.Module) -> int:
-    code = cast("CodeType", code_of(tree, str(PROJECT / mutant.module), mutant.scope or "", mutant.first_line))
+    codes = codes_of(tree, str(PROJECT / mutant.module), mutant.scope or "", mutant.first_line)
     changed = 0
     for function in gc.get_objects():
-        if isinstance(function, FunctionType) and _is(function.__code__, code):
-            function.__code__ = code
-            changed += 1
+        if isinstance(function, FunctionType):
+            new = codes.get(key_of(function.__code__))
+            if new is not None:
+                function.__code__ = new
+                changed += 1
     return changed
 
 
@@ -355,11 +357,6 @@ def _change_values(mutant: Mutant, tree: ast.Module) -> int:
                 setattr(module, constant, value)
                 count += 1
     return count
-
-
-def _is(code: CodeType, new: CodeType) -> bool:
-    same = code.co_qualname == new.co_qualname and code.co_firstlineno == new.co_firstlineno
-    return same and code.co_filename == new.co_filename
 
 
 def _afresh(mutant: Mutant, names: Sequence[str], out: int) -> None:

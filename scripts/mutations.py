@@ -12,6 +12,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from types import CodeType
 
 _LOGGING = frozenset({"debug", "info", "warning", "error", "exception", "log"})
 _NO_ARGUMENTS = frozenset({"isinstance", "cast", "TypeVar", "NewType"})
@@ -409,16 +410,21 @@ def _put_field(owner: ast.AST, name: str, fixed: object = None) -> Put:
     return put
 
 
-def code_of(tree: ast.Module, path: str, scope: str, first_line: int) -> object:
-    """Return the code object of a function of a module."""
-    for code in _codes(compile(tree, path, "exec")):
+def codes_of(tree: ast.Module, path: str, scope: str, first_line: int) -> dict[tuple[str, str, int], CodeType]:
+    """Return the code of a function of a module and of the functions in it, by :func:`key_of`."""
+    for code in _inner(compile(tree, path, "exec")):
         if code.co_qualname == scope and code.co_firstlineno == first_line:
-            return code
+            return {key_of(found): found for found in (code, *_inner(code))}
     raise LookupError(f"{path} has no function {scope} at line {first_line}")
 
 
-def _codes(code: object) -> Iterator:  # type: ignore[type-arg]
-    for constant in code.co_consts:  # type: ignore[attr-defined]
-        if hasattr(constant, "co_consts"):
+def key_of(code: CodeType) -> tuple[str, str, int]:
+    """Return what tells a function from all others of a program, however it was changed."""
+    return code.co_filename, code.co_qualname, code.co_firstlineno
+
+
+def _inner(code: CodeType) -> Iterator[CodeType]:
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
             yield constant
-            yield from _codes(constant)
+            yield from _inner(constant)

@@ -54,6 +54,19 @@ def test_other_units_are_taken_when_they_are_named(value, unit, expected):
     assert to_epoch_seconds(value, unit) == expected
 
 
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_seconds_are_no_other_unit(unit):
+    with pytest.raises(InvalidTime, match="looks like s: set timestamp_unit='s'"):
+        to_epoch_seconds(1_700_000_000, unit)
+
+
+@pytest.mark.parametrize("value", [EARLIEST, LATEST - 1])
+def test_the_first_and_the_last_second_are_taken_in_every_form(value):
+    moment = datetime.fromtimestamp(value, UTC)
+    forms = [value, str(value), float(value), Decimal(value), moment, moment.isoformat()]
+    assert {to_epoch_seconds(form) for form in forms} == {value}
+
+
 def test_a_time_without_zone_is_in_the_given_zone():
     assert to_epoch_seconds("2023-11-14T17:13:20", zone=ZoneInfo("America/New_York")) == 1_700_000_000
 
@@ -69,6 +82,12 @@ def test_a_time_without_zone_is_in_the_given_zone():
         ("20241210", "2000 and 2100"),
         (4_102_444_800, "2000 and 2100"),
         (1e30, "2000 and 2100"),
+        (946_684_799, "2000 and 2100$"),
+        (946_684_800_000, "looks like ms"),
+        (4_102_444_800_000 - 1, "looks like ms"),
+        (4_102_444_800_000, "2000 and 2100$"),
+        (Decimal("1e41"), "a number of 41 digits"),
+        (Decimal("1e40"), "2000 and 2100$"),
         (float("nan"), "not a time"),
         (float("inf"), "not a time"),
         (Decimal("NaN"), "not a time"),

@@ -203,3 +203,125 @@ class TestOptions:
     @pytest.mark.parametrize("extra", [{"cert": "/c.pem"}, {"srv_lookup": True}, {"auth_type": "HTTPDigestAuth"}])
     def test_what_cannot_be_done_is_refused_and_not_left_out(self, extra):
         assert f"{next(iter(extra))!r} cannot be used" in problem(extra=extra)
+
+
+class TestEdges:
+    @pytest.mark.parametrize(
+        ("fields", "said"),
+        [
+            ({"host": "https://x\\y"}, "backslash"),
+            ({"host": "https://[fe80::1%eth0]"}, "not a host name"),
+            ({"host": "https://[::1"}, "malformed port or IPv6"),
+            ({"host": "https://x#"}, "before any '#'"),
+            ({"host": "https://x/a b"}, "space"),
+            ({"host": "https://x/../y"}, "as a step"),
+            ({"path": "a\\b"}, "backslash"),
+            ({"path": "a/./b"}, "as a step"),
+            ({"path": "%2e"}, "as a step"),
+            ({"path": "a?b#c"}, "'#'"),
+            ({"path": "a?b=%zz"}, "percent-encode"),
+            ({"path": "//https://evil.example.com"}, "below the host"),
+            ({"port": 65536}, "port must be"),
+            ({"port": -1}, "port must be"),
+            ({"host": "https://x:0"}, "port must be"),
+            ({"login": "me:you"}, "login must not hold ':'"),
+        ],
+    )
+    def test_what_is_just_beyond_is_refused(self, fields, said):
+        assert said in problem(**fields)
+
+    @pytest.mark.parametrize(
+        ("fields", "url"),
+        [
+            ({"port": 65535}, "https://hooks.example.com:65535/"),
+            ({"port": ""}, "https://hooks.example.com/"),
+            ({"port": "0"}, "https://hooks.example.com/"),
+            ({"host": "hooks.example.com.", "schema": "https"}, "https://hooks.example.com./"),
+            ({"host": "https://[::1]:8080/a"}, "https://[::1]:8080/a"),
+            ({"path": " /a..b/c. "}, "https://hooks.example.com/a..b/c."),
+            ({"path": "a%20b?c=%2F"}, "https://hooks.example.com/a%20b?c=%2F"),
+            ({"host": "hooks.example.com?to=https://x"}, "http://hooks.example.com/?to=https://x"),
+        ],
+    )
+    def test_what_is_just_within_is_taken(self, fields, url):
+        assert webhook(**fields).url == url
+
+    @pytest.mark.parametrize("name", ["Connection", "Content-Length", "Host", "Idempotency-Key", "Transfer-Encoding"])
+    def test_the_headers_of_a_single_post_are_ours(self, name):
+        assert "each POST" in problem(extra={name: "1"})
+
+    @pytest.mark.parametrize(
+        "name", ["Accept", "Accept-Encoding", "Accept-Language", "Cache-Control", "Content-Type", "User-Agent"]
+    )
+    def test_headers_that_are_no_secrets_do_not_blind_the_log(self, name):
+        assert set(webhook(extra={"headers": {name: "gzip", "X-Token": "t0"}}).secrets()) == {"t0"}
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "allow_redirects",
+            "check_response",
+            "max_redirects",
+            "session_conf",
+            "stream",
+            "tcp_keep_alive",
+            "tcp_keep_alive_count",
+            "tcp_keep_alive_idle",
+            "tcp_keep_alive_interval",
+        ],
+    )
+    def test_options_that_mean_nothing_for_a_webhook_are_no_headers(self, name):
+        assert webhook(extra={name: "5"}).headers == {}
+
+    @pytest.mark.parametrize(
+        ("extra", "fine"),
+        [
+            ({"cert": "x"}, False),
+            ({"srv_lookup": "true"}, False),
+            ({"auth_type": "airflow.auth.HTTPDigestAuth"}, False),
+            ({"auth_type": 5}, False),
+            ({"auth_kwargs": {"a": 1}}, False),
+            ({"cert": False}, True),
+            ({"auth_type": "requests.auth.HTTPBasicAuth"}, True),
+            ({"auth_type": "basic"}, True),
+        ],
+    )
+    def test_options_that_a_webhook_lacks_are_refused_where_they_are_used(self, extra, fine):
+        if fine:
+            assert webhook(extra=extra).headers == {}
+        else:
+            assert "cannot be used for a webhook" in problem(extra=extra)
+
+    @pytest.mark.parametrize(("value", "seconds"), [(0.001, 0.001), (60, 60), (60.5, 60), (" 7 ", 7)])
+    def test_a_timeout_is_more_than_nothing_and_at_most_a_minute(self, value, seconds):
+        assert webhook(extra={"timeout": value}).timeout == seconds
+
+    def test_a_timeout_of_nothing_is_none(self):
+        assert "'timeout'" in problem(extra={"timeout": 0})
+
+    @pytest.mark.parametrize(("value", "flag"), [(None, True), (True, True), ("True", True), (False, False)])
+    def test_the_environment_counts_unless_it_is_said_not_to(self, value, flag):
+        assert webhook(extra={"trust_env": value}).trust_env is flag
+
+    def test_a_flag_that_is_none(self):
+        assert "'trust_env'" in problem(extra={"trust_env": "perhaps"})
+
+    @pytest.mark.parametrize(
+        ("extra", "verify"),
+        [({"verify": True}, True), ({"verify": " True "}, True), ({"verify": " /ca.pem "}, "/ca.pem")],
+    )
+    def test_certificates(self, extra, verify):
+        assert webhook(extra=extra).verify == verify
+
+    def test_certificates_that_are_neither_flag_nor_path(self):
+        assert "'verify'" in problem(extra={"verify": 5})
+
+    @pytest.mark.parametrize(
+        "value", ["http://", "http://p:0", "http://p:x", "p:3128", "http://p q", 5, {"all": 5}, "ftp://p:1"]
+    )
+    def test_a_proxy_that_cannot_be_used_is_refused(self, value):
+        assert "'proxy'" in problem(extra={"proxy": value})
+
+    def test_a_map_of_proxies_may_have_none_for_the_webhook(self):
+        assert webhook(extra={"proxies": {"http": "http://p:1"}}).proxy is None
+        assert webhook(host="x.example.com", extra={"proxies": {"http": "http://p:1"}}).proxy == "http://p:1"

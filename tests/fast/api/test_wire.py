@@ -118,3 +118,42 @@ def test_verbs():
     for method in ("TRACE", "CONNECT", "GET /x", "GET\r\n", "", None):
         with pytest.raises(WireError):
             check_method(method)
+
+
+@pytest.mark.parametrize("value", ["application/json", "Application/JSON ; charset=utf-8; x=y"])
+def test_a_body_is_json_whatever_its_parameters(value):
+    assert check_headers({"Content-Type": value}) == {"Content-Type": value}
+
+
+@pytest.mark.parametrize(
+    "name", ["X-HTTP-Method", "x-http-method-override", "X-Method-Override", "Connection", "Cookie"]
+)
+def test_headers_that_would_change_the_call_or_the_connection_are_refused(name):
+    with pytest.raises(WireError, match=name):
+        check_headers({name: "DELETE"})
+
+
+@pytest.mark.parametrize("value", ["", "a", "a b", "\xff", "a\xa0b"])
+def test_a_value_of_a_header_may_be_empty_or_hold_a_space(value):
+    assert check_headers({"X-A": value}) == {"X-A": value}
+
+
+@pytest.mark.parametrize("value", [" a", "a ", "a\tb", "a\x7fb", "a\x80b"])
+def test_a_value_of_a_header_has_no_space_around_it_and_no_control_characters(value):
+    with pytest.raises(WireError, match="'X-A'"):
+        check_headers({"X-A": value})
+
+
+@pytest.mark.parametrize("method", ["get", "head", "post", "put", "patch", "delete"])
+def test_every_verb_of_lago_is_taken(method):
+    assert check_method(method) == method.upper()
+
+
+def test_query_values_of_every_kind():
+    assert encode_query({"a": False, "b": 1.5, "c": Decimal("1.10"), "d": datetime(2026, 1, 2, tzinfo=UTC)}) == [
+        ("a", "false"),
+        ("b", "1.5"),
+        ("c", "1.10"),
+        ("d", "2026-01-02T00:00:00+00:00"),
+    ]
+    assert encode_query({"a": ("x", None), "b": frozenset({"y"}), "c[]": []}) == [("a[]", "x"), ("b[]", "y")]
