@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV ?= .venv
 AIRFLOW ?= 3.3.*
 PYTEST_ARGS ?=
+MUTANTS ?=
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test lint format clean
+.PHONY: help setup demo ui test mutants lint format clean
 
 help:  ## show this help
 	@echo "make <target>, with PYTHON=$(PYTHON) AIRFLOW=$(AIRFLOW) VENV=$(VENV)"
@@ -29,6 +30,9 @@ ui: $(INSTALLED)  ## Airflow with its web interface, the examples and the sandbo
 test: $(INSTALLED)  ## all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+mutants: $(INSTALLED)  ## break the core in small ways: which do the tests not notice? Hours; MUTANTS="--sample 1200" is less
+	$(BIN)/python scripts/mutants.py $(MUTANTS)
+
 lint: $(INSTALLED)  ## style, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,5 +44,5 @@ format: $(INSTALLED)  ## mend style where it can be mended
 	$(BIN)/ruff format .
 
 clean:  ## remove what was made here
-	rm -rf .venv .venv-2.11 .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build
+	rm -rf .venv .venv-2.11 .demo .mutants .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

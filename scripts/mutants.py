@@ -29,7 +29,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.abc import SourceLoader
 from importlib.machinery import PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -66,9 +65,6 @@ FEWEST = 20
 _OPTIONS = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--capture=sys", "-x"]
 
 
-# -- what there is to break ---------------------------------------------------------------------------------------------
-
-
 def sources() -> list[str]:
     """Return the paths of the core's modules, from the project's folder."""
     found = (path for folder in CORE for path in (PROJECT / folder).rglob("*.py"))
@@ -76,6 +72,7 @@ def sources() -> list[str]:
 
 
 def finder(module: str) -> Finder:
+    """Return the finder of a module's mutants."""
     return Finder(module, (PROJECT / module).read_text())
 
 
@@ -97,9 +94,6 @@ def chosen(options: argparse.Namespace) -> dict[str, list[Mutant]]:
         module: sorted(mutants, key=lot)[: max(FEWEST, round(share * len(mutants)))]
         for module, mutants in found.items()
     }
-
-
-# -- which test runs which line -----------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -128,7 +122,7 @@ class _Measuring:
 
         self._coverage = coverage.Coverage(data_file=None, source=[str(PROJECT / folder) for folder in CORE])
         self._coverage.start()
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.failed: set[str] = set()
 
     @pytest.hookimpl(hookwrapper=True)
@@ -143,6 +137,7 @@ class _Measuring:
             self.failed.add(report.nodeid)
 
     def tests(self) -> dict[str, Test]:
+        """Return what was measured of all tests that passed."""
         self._coverage.stop()
         data = self._coverage.get_data()
         found = {name: Test(round(seconds, 3), {}) for name, seconds in self.seconds.items()}
@@ -159,6 +154,7 @@ class _Measuring:
 
 
 def test_files() -> list[str]:
+    """Return the paths of the files whose tests are tried."""
     found: list[str] = []
     for place in TESTS:
         path = PROJECT / place
@@ -199,9 +195,6 @@ def _measure(files: Sequence[str], output: Path) -> None:
     _write(output, {name: asdict(test) for name, test in plugin.tests().items()})
 
 
-# -- which tests are for which mutant -----------------------------------------------------------------------------------
-
-
 class Choice:
     """Choose the tests of a mutant, those first that run the least."""
 
@@ -236,6 +229,7 @@ class Choice:
         return chosen
 
     def seconds(self, name: str) -> float:
+        """Return how long a test takes."""
         return self._tests[name].seconds
 
     def _running(self, lines: Iterable[tuple[str, int]]) -> set[str]:
@@ -253,9 +247,6 @@ class Choice:
         ]
 
 
-# -- trying them --------------------------------------------------------------------------------------------------------
-
-
 class Trying:
     """Plugin of pytest that runs the tests of each mutant in a fork of its own, instead of all tests once."""
 
@@ -265,10 +256,11 @@ class Trying:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Try all mutants of the plan."""
         items = {item.nodeid: item for item in session.items}
         for mutant, names in self._plan:
             chosen = [items[name] for name in names]
-            self._attempt(mutant, names, lambda out, m=mutant, c=chosen: _broken(m, c, out))  # type: ignore[misc]
+            self._attempt(mutant, names, functools.partial(_broken, mutant, chosen))
         return True
 
 
@@ -350,7 +342,7 @@ def _change_values(mutant: Mutant, tree: ast.Module) -> int:
     count = 0
     for constant, value in new.__dict__.items():
         before = old.__dict__.get(constant)
-        if constant.startswith("__") or isinstance(value, type) or isinstance(value, FunctionType) or value == before:
+        if constant.startswith("__") or isinstance(value, (type, FunctionType)) or value == before:
             continue
         for module in list(sys.modules.values()):
             if getattr(module, "__dict__", {}).get(constant, new) is before:
@@ -402,9 +394,6 @@ class _Changed:
 class _Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType | None:
         return _Changed.code[self.path]
-
-
-assert issubclass(SourceFileLoader, SourceLoader)
 
 
 class _Once:
@@ -467,9 +456,6 @@ def _folder() -> str:
     return made
 
 
-# -- results ------------------------------------------------------------------------------------------------------------
-
-
 def run(options: argparse.Namespace) -> None:
     """Try what is to be tried, and note each result at once."""
     choice = Choice(measured())
@@ -517,9 +503,9 @@ def run(options: argparse.Namespace) -> None:
 
     _preload()
     _folder()
-    for mutant, tests in plan:
-        if mutant is not None and _needs_imports(mutant):
-            attempt(mutant, tests, lambda out, m=mutant, t=tests: _afresh(m, t, out))  # type: ignore[misc]
+    for broken, names in plan:
+        if broken is not None and _needs_imports(broken):
+            attempt(broken, names, functools.partial(_afresh, broken, names))
     in_place = [(mutant, tests) for mutant, tests in plan if mutant is None or not _needs_imports(mutant)]
     files = sorted({name.split("::")[0] for _, tests in in_place for name in tests})
     if in_place:
@@ -565,10 +551,8 @@ def _row(name: str, counted: Counter[str]) -> str:
     return f"| {name} | {' | '.join(map(str, figures))} |"
 
 
-# -- odds and ends ------------------------------------------------------------------------------------------------------
-
-
 def say(line: str) -> None:
+    """Print a line also where pytest captures what is printed."""
     sys.__stdout__.write(f"{line}\n")  # type: ignore[union-attr]
     sys.__stdout__.flush()  # type: ignore[union-attr]
 

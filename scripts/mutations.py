@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from types import CodeType
+from typing import Any
 
 _LOGGING = frozenset({"debug", "info", "warning", "error", "exception", "log"})
 _NO_ARGUMENTS = frozenset({"isinstance", "cast", "TypeVar", "NewType"})
@@ -149,8 +150,6 @@ class Finder:
             ast.copy_location(new, old)
         self._changes.append((put, new))
 
-    # -- statements ------------------------------------------------------------------------------------------------
-
     def _statements(self, body: list[ast.stmt], place: _Place, prefix: str | None) -> None:
         for index, statement in enumerate(body):
             self._statement(statement, _put_item(body, index), place, prefix)
@@ -219,13 +218,10 @@ class Finder:
         if isinstance(node, ast.If | ast.While):
             self._turned(node.test, _put_field(node, "test"), place)
         if isinstance(node, ast.AugAssign) and type(node.op) in _SWAPPED:
-            swapped = _SWAPPED[type(node.op)]()
-            assert isinstance(swapped, ast.operator)
+            swapped = _swapped(node.op)
             new = ast.AugAssign(node.target, swapped, node.value)
             self._add(place, node, new, _put_field(node, "op", swapped))
         self._children(node, place, prefix=prefix)
-
-    # -- expressions -----------------------------------------------------------------------------------------------
 
     def _children(
         self, node: ast.AST, place: _Place, *, only: tuple[str, ...] | None = None, prefix: str | None = None
@@ -276,33 +272,36 @@ class Finder:
             case ast.JoinedStr():
                 self._joined(node, place)
                 return
-            case ast.Compare():
-                for index, operator in enumerate(node.ops):
-                    new = ast.Compare(
-                        node.left, _replaced(node.ops, index, _SWAPPED[type(operator)]()), node.comparators
-                    )
-                    self._add(place, node, new, _put_item(node.ops, index, new.ops[index]))
-            case ast.BoolOp():
-                swapped = _SWAPPED[type(node.op)]()
-                self._add(place, node, ast.BoolOp(swapped, node.values), _put_field(node, "op", swapped))  # type: ignore[arg-type]
-                if len(node.values) > 2:
-                    for index in range(len(node.values)):
-                        rest = node.values[:index] + node.values[index + 1 :]
-                        self._add(place, node, ast.BoolOp(node.op, rest), put)
             case ast.UnaryOp(op=ast.Not()):
                 self._add(place, node, node.operand, put)
-            case ast.UnaryOp(op=ast.USub()) if not isinstance(node.operand, ast.Constant):
-                self._add(place, node, ast.UnaryOp(ast.UAdd(), node.operand), put)
             case ast.Lambda():
                 self._add(place, node, ast.Lambda(node.args, ast.Constant(None)), put)
-        if isinstance(node, ast.BinOp) and type(node.op) in _SWAPPED and not _is_text(node) and not _is_type(node):
-            new_operator = _SWAPPED[type(node.op)]()
-            self._add(place, node, ast.BinOp(node.left, new_operator, node.right), _put_field(node, "op", new_operator))  # type: ignore[arg-type]
+            case _:
+                self._operators(node, put, place)
         self._conditions(node, place)
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in _SETS_OF_CHARACTERS:
             self._expression(node.func, _put_field(node, "func"), place)
             return
         self._children(node, place)
+
+    def _operators(self, node: ast.AST, put: Put, place: _Place) -> None:
+        match node:
+            case ast.Compare():
+                for index, operator in enumerate(node.ops):
+                    new = _swapped(operator)
+                    shown = ast.Compare(node.left, [*node.ops[:index], new, *node.ops[index + 1 :]], node.comparators)
+                    self._add(place, node, shown, _put_item(node.ops, index, new))
+            case ast.BoolOp():
+                new = _swapped(node.op)
+                self._add(place, node, ast.BoolOp(new, node.values), _put_field(node, "op", new))
+                for index in range(len(node.values) if len(node.values) > 2 else 0):
+                    rest = node.values[:index] + node.values[index + 1 :]
+                    self._add(place, node, ast.BoolOp(node.op, rest), put)
+            case ast.BinOp() if type(node.op) in _SWAPPED and not _is_text(node) and not _is_type(node):
+                new = _swapped(node.op)
+                self._add(place, node, ast.BinOp(node.left, new, node.right), _put_field(node, "op", new))
+            case ast.UnaryOp(op=ast.USub()) if not isinstance(node.operand, ast.Constant):
+                self._add(place, node, ast.UnaryOp(ast.UAdd(), node.operand), put)
 
     def _conditions(self, node: ast.AST, place: _Place) -> None:
         """Turn conditions that nothing else changes: a name, a call."""
@@ -357,8 +356,8 @@ class Finder:
             if isinstance(part, ast.FormattedValue):
                 self._expression(part.value, _put_field(part, "value"), place)
             elif isinstance(part, ast.Constant) and not wording:
-                new = ast.Constant(f"XX{part.value}")
-                self._add(place, f"{ast.unparse(node)}", new, _put_item(node.values, index), f"XX{part.value}")
+                text = f"XX{part.value!s}"
+                self._add(place, ast.unparse(node), ast.Constant(text), _put_item(node.values, index), text)
 
 
 def _short(text: str) -> str:
@@ -391,12 +390,11 @@ def _is_type(node: ast.BinOp) -> bool:
     return isinstance(node.op, ast.BitOr) and named(node.left) and named(node.right)
 
 
-def _replaced(items: list[ast.cmpop], index: int, new: ast.AST) -> list[ast.cmpop]:
-    assert isinstance(new, ast.cmpop)
-    return [*items[:index], new, *items[index + 1 :]]
+def _swapped(operator: ast.AST) -> Any:
+    return _SWAPPED[type(operator)]()
 
 
-def _put_item(items: list, index: int, fixed: ast.AST | None = None) -> Put:  # type: ignore[type-arg]
+def _put_item(items: list[Any], index: int, fixed: ast.AST | None = None) -> Put:
     def put(new: ast.AST) -> None:
         items[index] = new if fixed is None else fixed
 
