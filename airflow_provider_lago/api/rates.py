@@ -103,7 +103,7 @@ class _Window:
             return False
         self.ends = min(self.ends, _end(rate, (started + now) / 2))
         self.over = min(self.over, _end(rate, now))
-        if rate.remaining >= self.left:
+        if rate.remaining > self.left:
             return False
         self.left, self.left_at = rate.remaining, now
         return True
@@ -240,6 +240,7 @@ class Budget:
             is_spent = self._window is not None and self._window.left == 0
             self._ceiling = math.inf if is_spent else max(1.0, in_flight / 2)
         self._refused_at, self._bound, self._newest = now, 1.0, 0
+        self._window = None  # what comes after the hold is another one
         asked = answer.asked_wait
         seconds = wait_after_429(asked, self._refusals, self._policy, self._rng)
         if asked == 0:

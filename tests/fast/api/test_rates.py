@@ -245,3 +245,12 @@ def test_a_hold_holds_all_and_a_shorter_one_does_not_shorten_it():
     pace.hold(3)
     assert pace.opens(0) == 5
     assert start_all(pace, 5, most=10) == 10
+
+
+def test_a_server_that_counts_nothing_does_not_slow_anything_down():
+    pace, now = budget(), 0.0
+    for _ in range(200):
+        now = max(now, pace.opens(now))
+        asked(pace, said(50, 50, 1), at=now, until=now + 0.001)
+        now += 0.001
+    assert now < 5
