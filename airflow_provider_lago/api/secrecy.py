@@ -18,10 +18,11 @@ class Blot:
     Replaces a secret by ``***``: as it is, in another case, escaped for JSON or a URL, and inside of base64.
 
     :param secret: What must not be shown.
+    :param as_it_is: Look for it as it is alone, which takes a fifth of the time.
     """
 
-    def __init__(self, secret: str) -> None:
-        forms = {form for form in _forms(secret) if len(form) >= _SHORTEST}
+    def __init__(self, secret: str, *, as_it_is: bool = False) -> None:
+        forms = {form for form in ((secret,) if as_it_is else _forms(secret)) if len(form) >= _SHORTEST}
         self._texts = sorted(forms, key=lambda form: (-len(form), form))
         self._bytes = [form.encode() for form in self._texts]
 

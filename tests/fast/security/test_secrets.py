@@ -69,6 +69,20 @@ def test_an_echo_of_the_key_is_taken_out_of_bodies_and_headers(hook_for, exchang
     assert "***" in given.json()["seen"][1]
 
 
+def test_the_answer_to_events_that_were_taken_is_rid_of_the_key_as_it_is(connect, tmp_path):
+    def answer(request):
+        return as_json(200, {"events": [{**event, "seen": KEY} for event in request.events]})
+
+    with ScriptedServer(answer) as server:
+        connect(server)
+        LagoIngestEventsOperator(task_id="t", records=usage(3), responses_path=str(tmp_path / "r.jsonl")).execute(
+            context()
+        )
+    kept = (tmp_path / "r.jsonl").read_text()
+    assert KEY not in kept
+    assert kept.count("***") == 3
+
+
 def test_no_representation_shows_a_secret(hook_for):
     hook = hook_for("https://lago.example.com", extra={"proxy": "http://me:proxy-secret@proxy:1"})
     settings, session = hook.settings, hook.get_conn()
