@@ -104,6 +104,8 @@ class ScriptedServer:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         method, path, _ = head[0].split(" ", 2)
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
+        if headers.get("expect") == "100-continue":
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request = Request(method, path, headers, await reader.readexactly(int(headers.get("content-length", 0))))
         self.requests.append(request)
         self._at_once += 1

@@ -1,15 +1,15 @@
 """Object stores for tests: S3's API on this machine, and fsspec's own store in memory."""
 
+import http.client
 import json
-import urllib.request
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_lago.storage.folders import StoreFolder
-
-CONN_ID = "object_store"
+from support.scripted import Reply, ScriptedServer
 
 
 class Memory(MemoryFileSystem):
@@ -43,47 +43,6 @@ def memory_folder():
     return StoreFolder(fs, "/bucket/reports", "memory://bucket/reports"), fs
 
 
-class S3:
-    """
-    A bucket of its own behind S3's API.
-
-    :param url: Of the server.
-    """
-
-    def __init__(self, url):
-        self.url = url
-        self.bucket = f"bucket-{uuid4().hex[:12]}"
-        self._ask("PUT", "")
-
-    def connection(self, url=None, **changes):
-        """Return the text of an Airflow connection to it."""
-        extra = {"endpoint_url": url or self.url, "region_name": "us-east-1"}
-        return json.dumps({"conn_type": "aws", "login": "key", "password": "secret", "extra": extra, **changes})
-
-    def uri(self, prefix):
-        return f"s3://{CONN_ID}@{self.bucket}/{prefix}"
-
-    def objects(self):
-        """Return what the bucket holds, by key."""
-        import boto3
-
-        client = boto3.client(
-            "s3",
-            endpoint_url=self.url,
-            aws_access_key_id="key",
-            aws_secret_access_key="secret",
-            region_name="us-east-1",
-        )
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
-        keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
-        return {key: client.get_object(Bucket=self.bucket, Key=key)["Body"].read() for key in keys}
-
-    def _ask(self, method, path):
-        request = urllib.request.Request(f"{self.url}/{self.bucket}{path}", method=method)
-        with urllib.request.urlopen(request) as answer:
-            return answer.read()
-
-
 @contextmanager
 def s3_server():
     """Start a server that speaks S3's API; give its URL."""
@@ -96,3 +55,79 @@ def s3_server():
         yield f"http://{host}:{port}"
     finally:
         server.stop()
+
+
+class Bucket:
+    """
+    ``with Bucket(url) as bucket``: a bucket of its own, behind a front that may refuse requests.
+
+    :param url: Of a server that speaks S3's API.
+    """
+
+    def __init__(self, url):
+        self._url = url
+        self.name = f"bucket-{uuid4().hex[:12]}"
+        self.conn_id = f"store_{uuid4().hex[:12]}"  # Airflow keeps the file system of a connection
+        #: Takes a request, and returns status and code of a refusal, or None.
+        self.refuse = lambda request: None
+        self._front = ScriptedServer(self._answer)
+
+    def __enter__(self):
+        self._front.__enter__()
+        assert self._ask("PUT", f"/{self.name}")[0] == 200
+        return self
+
+    def __exit__(self, *exc):
+        self._front.__exit__(*exc)
+
+    @property
+    def environment(self):
+        """The connection as Airflow reads it from the environment."""
+        extra = {"endpoint_url": self._front.url, "region_name": "us-east-1"}
+        connection = {"conn_type": "aws", "login": "key", "password": "secret", "extra": extra}
+        return f"AIRFLOW_CONN_{self.conn_id.upper()}", json.dumps(connection)
+
+    @property
+    def requests(self):
+        return self._front.requests
+
+    def uri(self, prefix):
+        return f"s3://{self.conn_id}@{self.name}/{prefix}"
+
+    def objects(self, prefix=""):
+        """Return what lies below a prefix, by key."""
+        import boto3
+
+        keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+        client = boto3.client("s3", endpoint_url=self._url, **keys)
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+        found = [item["Key"] for page in pages for item in page.get("Contents", ())]
+        return {key[len(prefix) :]: client.get_object(Bucket=self.name, Key=key)["Body"].read() for key in found}
+
+    def lines(self, key):
+        """Return the lines of an object as JSON; each of them is whole."""
+        content = self.objects(key)[""]
+        assert content[-1:] in (b"", b"\n")
+        return [json.loads(line) for line in content.splitlines()]
+
+    def _answer(self, request):
+        refusal = self.refuse(request)
+        if refusal is None:
+            passed = {name: value for name, value in request.headers.items() if name != "expect"}
+            status, headers, body = self._ask(request.method, request.path, request.body, passed)
+            kept = {
+                name: value for name, value in headers.items() if name.lower() not in ("connection", "date", "server")
+            }
+            return Reply(status, body, kept)
+        status, code = refusal
+        body = f"<Error><Code>{code}</Code><Message>{code} it is</Message></Error>".encode()
+        return Reply(status, b"" if request.method == "HEAD" else body, {"Content-Type": "application/xml"})
+
+    def _ask(self, method, path, body=b"", headers=None):
+        connection = http.client.HTTPConnection(urlsplit(self._url).netloc, timeout=30)
+        try:
+            connection.request(method, path, body, headers or {})
+            answer = connection.getresponse()
+            return answer.status, dict(answer.headers), answer.read()
+        finally:
+            connection.close()
