@@ -1,10 +1,12 @@
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from airflow_provider_lago.api.records import InvalidRecord
+from airflow_provider_lago.delivery.events.identity import identity
 from airflow_provider_lago.delivery.events.shaping import EventShaper, EventShaping
 
 EVENT = {"transaction_id": "t", "external_subscription_id": "s", "code": "c", "timestamp": 1_700_000_000}
@@ -212,3 +214,66 @@ class TestIdentity:
 
     def test_random_ids_come_only_when_asked_for_by_name(self):
         assert self.id_of(self.NO_ID, "random") != self.id_of(self.NO_ID, "random")
+
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            ("a b", "a b"),
+            ("50%:x", "50%25%3Ax"),
+            (3, "3"),
+            (3.0, "3"),
+            (3.25, "3.25"),
+            (-0.5, "-0.5"),
+            (Decimal("7.100"), "7.1"),
+            (Decimal("1E+3"), "1000"),
+            (Decimal("1E+99"), "1" + "0" * 99),
+            (Decimal("1E+100"), "1E+100"),
+            (True, "True"),
+            (2**998, str(2**998)),
+            (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+            (date(2026, 1, 2), "2026-01-02"),
+            (datetime(2026, 1, 2, 3, tzinfo=UTC), "2026-01-02T03%3A00%3A00+00%3A00"),
+        ],
+    )
+    def test_the_id_made_of_a_column_never_changes(self, value, text):
+        assert self.id_of({**self.NO_ID, "a": value}, ["a"]) == text
+        assert self.id_of({**self.NO_ID, "a": value, "b": "z"}, ["a", "b"]) == f"{text}:z"
+
+    @pytest.mark.parametrize(
+        ("value", "reason"),
+        [
+            (None, "transaction_id: column missing"),
+            ("", "transaction_id: column missing"),
+            (float("inf"), "transaction_id: column not plain"),
+            (Decimal("-Infinity"), "transaction_id: column not plain"),
+            (["x"], "transaction_id: column not plain"),
+            (2**999, "transaction_id: column not plain"),
+            (b"x", "transaction_id: column not plain"),
+        ],
+    )
+    def test_a_column_that_identifies_nothing_is_told_by_its_reason(self, value, reason):
+        with pytest.raises(InvalidRecord) as caught:
+            self.id_of({**self.NO_ID, "a": value}, ["a"])
+        assert caught.value.reason == reason
+
+    def test_a_column_that_is_not_there_identifies_nothing(self):
+        with pytest.raises(InvalidRecord) as caught:
+            self.id_of(self.NO_ID, ["a"])
+        assert caught.value.reason == "transaction_id: column missing"
+
+    @pytest.mark.parametrize("strategy", ["flight", "Hash", [], [""], [1], 7, {"a": 1}, ("a", None)])
+    def test_what_is_no_strategy_is_refused(self, strategy):
+        with pytest.raises(ValueError, match="transaction_id must be 'hash', 'random', a list of column names"):
+            identity(strategy)
+
+    def test_a_column_name_that_is_no_list_is_told_how_to_write_it(self):
+        with pytest.raises(ValueError, match=r"did you mean \['flight'\]"):
+            identity("flight")
+        with pytest.raises(ValueError, match=r"not 7$"):
+            identity(7)
+
+    def test_a_hash_of_what_has_no_json_form_rejects_the_record(self):
+        with pytest.raises(InvalidRecord) as caught:
+            self.id_of({**self.NO_ID, "properties": {"a": object()}}, "hash")
+        assert caught.value.reason == "transaction_id: cannot be hashed"
+        assert "object" in caught.value.detail
