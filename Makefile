@@ -5,12 +5,13 @@ VENV ?= .venv
 AIRFLOW ?= 3.3.*
 PYTEST_ARGS ?=
 MUTANTS ?=
+CHAOS_ARGS ?=
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test mutants lint format clean
+.PHONY: help setup demo ui test chaos mutants lint format clean
 
 help:  ## show this help
 	@echo "make <target>, with PYTHON=$(PYTHON) AIRFLOW=$(AIRFLOW) VENV=$(VENV)"
@@ -29,6 +30,9 @@ ui: $(INSTALLED)  ## Airflow with its web interface, the examples and the sandbo
 
 test: $(INSTALLED)  ## all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+chaos: $(INSTALLED)  ## 2,000 random deliveries of 10,000 events under random faults, about an hour; CHAOS_ARGS="--runs 100" for fewer
+	$(BIN)/python tests/chaos/run.py --runs 2000 --events 10000 --seed 1 $(CHAOS_ARGS)
 
 mutants: $(INSTALLED)  ## break the core in small ways: which do the tests not notice? Hours; MUTANTS="--sample 1200" is less
 	$(BIN)/python scripts/mutants.py $(MUTANTS)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+
 from chaos.records import Records
 from chaos.scenario import Scenario
 from chaos.tries import Ended
@@ -34,7 +35,9 @@ class Stored(NamedTuple):
     problems: list[Problem]
 
 
-def check(made: Scenario, records: Records, held: list[tuple[Any, ...]], tries: list[Ended], folder: Path) -> list[Problem]:
+def check(
+    made: Scenario, records: Records, held: list[tuple[Any, ...]], tries: list[Ended], folder: Path
+) -> list[Problem]:
     """Return everything that does not hold after the last, complete try."""
     report = _read(folder / "rejected.jsonl")
     refused = {line["position"]: line["reason"] for line in report}
@@ -83,7 +86,11 @@ def _check_stored(made: Scenario, records: Records, stored: Stored, refused: dic
             continue
         spec = records.specs[fate.n]
         key = _identity(
-            spec.subscription, spec.id or f"derived {fate.n}", spec.code, spec.time_us, by_time=made.store == "clickhouse"
+            spec.subscription,
+            spec.id or f"derived {fate.n}",
+            spec.code,
+            spec.time_us,
+            by_time=made.store == "clickhouse",
         )
         possible.add(key)
         if fate.kind == "valid" or position not in refused:

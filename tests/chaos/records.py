@@ -169,7 +169,14 @@ class _Maker:
         poisonous = set(rng.sample(range(count), min(shares.poison, count)))
         too_long = rng.randrange(count) if shares.too_long else -1
         edges = []
-        for share in (shares.invalid, shares.twins, shares.conflicts, shares.shared_ids, shares.refused, shares.dropped):
+        for share in (
+            shares.invalid,
+            shares.twins,
+            shares.conflicts,
+            shares.shared_ids,
+            shares.refused,
+            shares.dropped,
+        ):
             edges.append(share + (edges[-1] if edges else 0.0))
         makers = (self._invalid, self._twin, self._conflict, self._shared_id, self._refused, self._dropped)
         for at in range(count):
@@ -311,7 +318,14 @@ class _Maker:
         drop = "yes" if usage.drop else ""
         b = "" if usage.b is None else str(usage.b)
         return [
-            usage.id, usage.subscription, usage.code, str(self._when(usage)), str(usage.n), str(usage.value), b, drop
+            usage.id,
+            usage.subscription,
+            usage.code,
+            str(self._when(usage)),
+            str(usage.n),
+            str(usage.value),
+            b,
+            drop,
         ]
 
     def _invalid(self) -> None:
@@ -376,7 +390,16 @@ _REASONS = {
 _COMMON = ["no subscription", "no code", "no time", "milliseconds", "no date", "padded subscription"]
 _TEXT_DEFECTS = frozenset({"not JSON", "literal NaN", "not UTF-8"})
 _DEFECTS_OF = {
-    ("json", True): [*_COMMON, "unknown field", "properties as text", "nul", "not JSON", "literal NaN", "not UTF-8", "a number"],
+    ("json", True): [
+        *_COMMON,
+        "unknown field",
+        "properties as text",
+        "nul",
+        "not JSON",
+        "literal NaN",
+        "not UTF-8",
+        "a number",
+    ],
     ("json", False): [*_COMMON, "nul", "not JSON", "literal NaN", "not UTF-8", "a number", "no n"],
     ("csv", False): [*_COMMON, "cells", "no n"],
 }

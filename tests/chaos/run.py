@@ -25,11 +25,11 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from chaos import checks, records
-from chaos.checks import Problem
-from chaos.scenario import Scenario, scenario
-from chaos.server import Server
-from chaos.tries import Disk, Ended, call, preparation, run_try
+from chaos import checks, records  # noqa: E402
+from chaos.checks import Problem  # noqa: E402
+from chaos.scenario import Scenario, scenario  # noqa: E402
+from chaos.server import Server  # noqa: E402
+from chaos.tries import Disk, Ended, call, preparation, run_try  # noqa: E402
 
 #: Tries after which a delivery has no end: far more than there are interruptions in a run.
 _MOST_TRIES = 60
@@ -63,7 +63,7 @@ def run_one(seed: int, events: int, keep: bool = False) -> Outcome:
     gc.collect()
     try:
         _run(made, folder, outcome)
-    except Exception:
+    except Exception:  # noqa: BLE001 - told with the run that it is of
         outcome.problems.append(Problem("broken", traceback.format_exc()))
     outcome.seconds = time.monotonic() - started
     if outcome.problems or keep:
@@ -174,14 +174,20 @@ class _Totals:
             ("requests that a try told of", self.requests),
             ("tries", self.tries),
             *((f"fault: {name}", n) for name, n in sorted(self.faults.items()) if name not in interruptions),
-            *((f"interruption: {name}", self.faults[name]) for name in interruptions if name not in ("killed", "resumed")),
+            *(
+                (f"interruption: {name}", self.faults[name])
+                for name in interruptions
+                if name not in ("killed", "resumed")
+            ),
             ("tries that ended by a kill", self.faults["killed"]),
             ("tries that went on from a checkpoint", self.faults["resumed"]),
             *((kind, self.problems[kind]) for kind in ("lost", "doubled", "miscounted", "evidence", "hung", "broken")),
             ("seconds", round(seconds)),
         ]
         slow = ", ".join(f"seed {seed}: {seconds:.1f} s" for seconds, seed in self.slowest)
-        return "\n".join(["| what | number |", "|---|---:|", *(f"| {name} | {n:,} |" for name, n in rows), f"\nSlowest: {slow}"])
+        return "\n".join(
+            ["| what | number |", "|---|---:|", *(f"| {name} | {n:,} |" for name, n in rows), f"\nSlowest: {slow}"]
+        )
 
 
 def _repeat(outcome: Outcome, arguments: argparse.Namespace) -> str:

@@ -225,7 +225,11 @@ def _proxy_fault(kind: str, rng: random.Random, requests: int) -> dict[str, Any]
         rule |= _rarely(rng, requests)
         rule["seconds"] = rng.choice([0.03, READ_TIMEOUT * 1.3, READ_TIMEOUT * 2])
     elif kind == "refuse":
-        rule |= {"skip": rng.randrange(requests + 1), "times": rng.randint(1, 3), "seconds": rng.choice([0.02, 0.2, 0.6])}
+        rule |= {
+            "skip": rng.randrange(requests + 1),
+            "times": rng.randint(1, 3),
+            "seconds": rng.choice([0.02, 0.2, 0.6]),
+        }
     else:
         rule["probability"] = rng.choice([0.02, 0.1, 0.25])
     if kind == "slow_loris":

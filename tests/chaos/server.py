@@ -13,13 +13,13 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
-from chaos.records import CODES, EXPRESSION_CODE
-from chaos.scenario import ELSEWHERE, Trigger
 from support.deliveries import KEY
 from support.proxy import Proxy
 
 from airflow_provider_lago.sandbox import Sandbox
 from airflow_provider_lago.sandbox.access import Keys
+from chaos.records import CODES, EXPRESSION_CODE
+from chaos.scenario import ELSEWHERE, Trigger
 
 #: Ports below those that the system gives to outgoing connections, which could take one while it is not listened on.
 _PORTS = range(12_000, 32_000)
@@ -186,9 +186,7 @@ class _Desk:
         if before == 0:
             for code in CODES:
                 sandbox.add_metric(code)
-            sandbox.add_metric(
-                EXPRESSION_CODE, "sum_agg", field_name="out", expression="event.properties.b * 2"
-            )
+            sandbox.add_metric(EXPRESSION_CODE, "sum_agg", field_name="out", expression="event.properties.b * 2")
         for rule in sandbox_faults:
             sandbox.fault(**{**rule, **({"location": elsewhere} if rule.get("location") == ELSEWHERE else {})})
         self._restore()
@@ -226,7 +224,9 @@ class _Desk:
         if not self._proxy.wait_until_quiet():
             raise RuntimeError("requests are on their way for ever")
         rows = self._sandbox.app.world.store.events()
-        return [(row.transaction_id, row.external_subscription_id, row.code, row.timestamp, row.properties) for row in rows]
+        return [
+            (row.transaction_id, row.external_subscription_id, row.code, row.timestamp, row.properties) for row in rows
+        ]
 
     def do_counts(self) -> dict[str, int]:
         """Return how often each fault struck."""

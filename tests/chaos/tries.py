@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import logging
 import os
@@ -16,9 +17,6 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import msgspec
-from chaos.records import Records
-from chaos.scenario import CONNECT_TIMEOUT, READ_TIMEOUT, Scenario
-from chaos.server import Server, ServerDied, die_with_parent
 from support.deliveries import connection
 
 from airflow_provider_lago.api.retry import RetryPolicy
@@ -33,6 +31,9 @@ from airflow_provider_lago.operators.durability import begin_anew, find_durabili
 from airflow_provider_lago.sources.rows import Limited
 from airflow_provider_lago.storage.folders import LocalFolder
 from airflow_provider_lago.storage.lines import CannotContinueError
+from chaos.records import Records
+from chaos.scenario import CONNECT_TIMEOUT, READ_TIMEOUT, Scenario
+from chaos.server import Server, ServerDied, die_with_parent
 
 #: Seconds after which a try hangs; a run of ten thousand events takes about one.
 PATIENCE = 60.0
@@ -174,7 +175,9 @@ def _watch(made: Scenario, number: int, pid: int, ours: Connection, server: Serv
         call(made, server, "target", 0)
     if time.monotonic() - started > PATIENCE:
         return Ended("hung", {}, "no end within the time; see hang.txt")
-    if ended.how == "killed" and not (os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)):
+    if ended.how == "killed" and not (
+        os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)
+    ):
         return Ended("broken", {}, f"the process ended with status {status}")
     return ended
 
@@ -235,7 +238,7 @@ def _deliver(made: Scenario, records: Records, number: int, folder: Path, url: s
         return Ended("stopped", {})
     except OSError as error:
         return Ended("disk full" if full else "broken", {}, "".join(traceback.format_exception(error)))
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - the other process tells of it
         return Ended("broken", {}, "".join(traceback.format_exception(error)))
     resumed = durability is not None and durability.found is not None
     if result.halt is None:
@@ -249,10 +252,8 @@ def _interrupt(*_: Any) -> None:
 
 
 def _keep_partial(delivery: Delivery, report: Report, error: BaseException) -> None:
-    try:
+    with contextlib.suppress(OSError):
         report.finish(delivery.interrupted(f"interrupted by {type(error).__name__}").summary())
-    except OSError:
-        pass
 
 
 class Disk:
@@ -281,4 +282,6 @@ class Disk:
 
 
 def _mount(folder: Path, options: str) -> bool:
-    return not subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True).returncode
+    return not subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=False, capture_output=True
+    ).returncode

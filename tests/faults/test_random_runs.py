@@ -11,7 +11,7 @@ RUNS = 200
 def test_each_of_many_random_runs_leaves_every_event_once_and_every_reject_in_its_file():
     # More jobs than cores: most of a run of few events is waiting for timeouts and pauses.
     command = [sys.executable, str(RUN), "--runs", str(RUNS), "--events", "300", "--seed", "1", "--jobs", "4"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     print(done.stdout[-20_000:])
     assert done.returncode == 0, done.stderr[-5_000:]
     assert f"| runs | {RUNS} |" in done.stdout
