@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import logging
 import os
@@ -37,6 +38,8 @@ from chaos.server import Server, ServerDied, die_with_parent
 
 #: Seconds after which a try hangs; a run of ten thousand events takes about one.
 PATIENCE = 60.0
+
+_CLONE_NEWNS = 0x20000
 
 QUICK = RetryPolicy(attempts=12, base=0.005, cap=0.03)
 
@@ -269,7 +272,7 @@ class Disk:
 
     def __enter__(self) -> Disk:
         self._folder.mkdir()
-        self.is_real = _mount(self._folder, "size=1g") if os.geteuid() == 0 else False
+        self.is_real = os.geteuid() == 0 and _have_own_mounts() and _mount(self._folder, "size=1g")
         return self
 
     def resize(self, size: int | None) -> None:
@@ -279,6 +282,13 @@ class Disk:
     def __exit__(self, *exc: object) -> None:
         if self.is_real:
             subprocess.run(["umount", str(self._folder)], check=True)
+
+
+def _have_own_mounts() -> bool:
+    """Let this process's mounts be seen by no other one, and end with it even if it is killed."""
+    if ctypes.CDLL(None).unshare(_CLONE_NEWNS) != 0:
+        return False
+    return not subprocess.run(["mount", "--make-rprivate", "/"], check=False, capture_output=True).returncode
 
 
 def _mount(folder: Path, options: str) -> bool:
