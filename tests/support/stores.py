@@ -83,7 +83,8 @@ class Bucket:
     @property
     def environment(self):
         """The connection as Airflow reads it from the environment."""
-        extra = {"endpoint_url": self._front.url, "region_name": "us-east-1"}
+        once = {"retries": {"max_attempts": 0}}  # the store's client would try again for minutes
+        extra = {"endpoint_url": self._front.url, "region_name": "us-east-1", "config_kwargs": once}
         connection = {"conn_type": "aws", "login": "key", "password": "secret", "extra": extra}
         return f"AIRFLOW_CONN_{self.conn_id.upper()}", json.dumps(connection)
 
