@@ -94,6 +94,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, nargs="+", default=[1, 1, 1, 2], help="in each delivery, one number each")
     parser.add_argument("--how", choices=("kill", "term", "fail", "supervisor"), default="kill")
+    parser.add_argument("--slower", type=float, default=0, metavar="SECONDS", help="that a checkpoint takes to save")
     parser.add_argument("--compare", action="store_true", help="each delivery without checkpoints too")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="an empty folder, to keep Airflow's logs in")
     arguments = parser.parse_args()
@@ -114,7 +115,8 @@ def main() -> int:
         ):
             server.reset()
             started = time.monotonic()
-            delivery = Delivery(airflow, server, source, f"{server.store}-{dag}-{turn}", dag=dag)
+            run = f"{server.store}-{dag}-{turn}"
+            delivery = Delivery(airflow, server, source, run, dag=dag, slower=arguments.slower)
             points = sorted(rng.randrange(count // 100, count * 99 // 100) for _ in range(hits))
             held = []
             for number, point in enumerate(points, 1):

@@ -40,10 +40,10 @@ def tell(context):
     note = folder / f"{ti.try_number}.json"
     note.with_suffix(".part").write_text(json.dumps({"task": os.getpid(), "supervisor": os.getppid()}))
     note.with_suffix(".part").rename(note)
-    time_saves(folder / f"{ti.try_number}.saves")
+    time_saves(folder / f"{ti.try_number}.saves", context["dag_run"].conf["slower"])
 
 
-def time_saves(path):
+def time_saves(path, slower):
     try:
         from airflow.sdk.execution_time.context import TaskStateStoreAccessor as Accessor
     except ImportError:
@@ -52,6 +52,7 @@ def time_saves(path):
 
     def timed(self, *args, **kwargs):
         started = time.perf_counter()
+        time.sleep(slower)
         try:
             return save(self, *args, **kwargs)
         finally:
@@ -66,7 +67,7 @@ for name, durable in (("durable", True), ("not_durable", False)):
         LagoIngestEventsOperator(
             task_id="deliver",
             files="{{ dag_run.conf['files'] }}",
-            report_path="{{ dag_run.conf.get('report', '') }}",
+            report_path="{{ dag_run.conf['report'] }}",
             lago_conn_id="{{ dag_run.conf['connection'] }}",
             durable=durable,
             retries=3,
@@ -183,11 +184,11 @@ class Delivery:
     :param source: What to deliver.
     :param run: Its name.
     :param dag: Which DAG.
-    :param report: Folder for reports; empty for none.
+    :param slower: Seconds that the saving of a checkpoint takes longer.
     """
 
     def __init__(
-        self, airflow: Standalone, lago: Lago, source: Path, run: str, *, dag: str = DURABLE, report: str = ""
+        self, airflow: Standalone, lago: Lago, source: Path, run: str, *, dag: str = DURABLE, slower: float = 0
     ) -> None:
         self._airflow = airflow
         self._lago = lago
@@ -196,7 +197,13 @@ class Delivery:
         self._notes = airflow.folder / "notes" / run
         self._notes.mkdir(parents=True)
         self._received_before = lago.state()["events_received"]
-        conf = {"files": str(source), "connection": lago.store, "notes": str(self._notes), "report": report}
+        conf = {
+            "files": str(source),
+            "connection": lago.store,
+            "report": str(airflow.folder / "reports" / run),
+            "notes": str(self._notes),
+            "slower": slower,
+        }
         airflow.trigger(dag, run, conf)
 
     def wait_for_events(self, count: int) -> int:
