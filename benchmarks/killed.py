@@ -98,6 +98,7 @@ def main() -> int:
     parser.add_argument("--compare", action="store_true", help="each delivery without checkpoints too")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="an empty folder, to keep Airflow's logs in")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # with all that was started
     rng, count, bad = random.Random(arguments.seed), arguments.events, False
     with contextlib.ExitStack() as stack:
         folder = Path(
