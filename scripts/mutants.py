@@ -86,14 +86,16 @@ def chosen(options: argparse.Namespace) -> dict[str, list[Mutant]]:
     if not options.sample:
         return found
     share = options.sample / sum(len(finder(module).mutants) for module in sources())
-
-    def lot(mutant: Mutant) -> bytes:
-        return hashlib.sha256(f"{options.seed}:{mutant.id}".encode()).digest()
-
     return {
-        module: sorted(mutants, key=lot)[: max(FEWEST, round(share * len(mutants)))]
+        module: sorted(mutants, key=lambda mutant: _lot(mutant, options.seed))[
+            : max(FEWEST, round(share * len(mutants)))
+        ]
         for module, mutants in found.items()
     }
+
+
+def _lot(mutant: Mutant, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}:{mutant.id}".encode()).digest()
 
 
 @dataclass
@@ -201,11 +203,14 @@ class Choice:
     def __init__(self, tests: Mapping[str, Test]) -> None:
         self._tests = tests
         self._by_line: dict[tuple[str, int], list[str]] = defaultdict(list)
+        self._of_module: dict[str, set[str]] = defaultdict(set)
         self._text = {module: (PROJECT / module).read_text().splitlines() for module in sources()}
         for name, test in tests.items():
             for module, lines in test.lines.items():
                 for line in lines:
                     self._by_line[module, line].append(name)
+                if lines:
+                    self._of_module[module].add(name)
 
     def of(self, mutant: Mutant, seconds: float) -> list[str]:
         """
@@ -215,9 +220,8 @@ class Choice:
         """
         names = self._running([(mutant.module, line) for line in range(mutant.line, mutant.last + 1)])
         if mutant.scope is None:
-            names = self._running(self._uses(mutant)) or self._running(
-                [(mutant.module, line + 1) for line in range(len(self._text[mutant.module]))]
-            )
+            # Tests may look at a constant without running a line that names it.
+            names = self._running(self._uses(mutant)) | self._of_module[mutant.module]
         ordered = sorted(names, key=lambda name: (self._tests[name].breadth, self._tests[name].seconds))
         quick = [name for name in ordered if self._tests[name].seconds <= SLOWEST] or ordered[:1]
         chosen: list[str] = []
@@ -465,6 +469,7 @@ def run(options: argparse.Namespace) -> None:
     again = ("survived", "uncovered") if options.survivors else ()
     wanted = [mutant for mutants in chosen(options).values() for mutant in mutants]
     todo = [m for m in wanted if m.id not in results or results[m.id]["verdict"] in again]
+    todo.sort(key=lambda mutant: _lot(mutant, options.seed))  # so that a part of a run speaks for all modules
     plan: list[tuple[Mutant | None, list[str]]] = []
     for index, mutant in enumerate(todo):
         tests = choice.of(mutant, options.seconds)
