@@ -221,7 +221,9 @@ class Choice:
         names = self._running([(mutant.module, line) for line in range(mutant.line, mutant.last + 1)])
         if mutant.scope is None:
             # Tests may look at a constant without running a line that names it.
-            names = self._running(self._uses(mutant)) | self._of_module[mutant.module]
+            own = f"/test_{Path(mutant.module).stem}.py"
+            named = {name for name in self._tests if name.split("::")[0].endswith(own)}
+            names = self._running(self._uses(mutant)) | self._of_module[mutant.module] | named
         ordered = sorted(names, key=lambda name: (self._tests[name].breadth, self._tests[name].seconds))
         quick = [name for name in ordered if self._tests[name].seconds <= SLOWEST] or ordered[:1]
         chosen: list[str] = []
