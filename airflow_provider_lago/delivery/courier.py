@@ -25,10 +25,12 @@ class Halt:
 
     :param why: In words, with what to do.
     :param final: Whether trying again is useless before somebody changes something.
+    :param unproven: Whether nothing showed if the server is at fault or the one record that it failed for.
     """
 
     why: str
     final: bool
+    unproven: bool = False
 
 
 class Courier(ABC, Generic[Unit]):

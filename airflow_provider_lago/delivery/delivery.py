@@ -110,7 +110,7 @@ class Delivery:
             checkpoints=durability.checkpoints if durability else None,
             fingerprint=durability.fingerprint if durability else "",
             life=durability.life if durability else None,
-            seconds=self._before,
+            found=durability.found if durability else None,
             rhythm=REMOTE if report.is_remote else Rhythm(),
         )
 
@@ -157,6 +157,8 @@ class Delivery:
                 async def work() -> None:
                     try:
                         while courier.halt is None and (unit := await self._next(turnstile)) is not None:
+                            if self._keeper is not None:
+                                await self._keeper.room()
                             await courier.deliver(unit)
                     except EvidenceError as error:
                         courier.stop(Halt(str(error), final=False))
@@ -175,8 +177,6 @@ class Delivery:
 
     async def _next(self, turnstile: _Turnstile) -> Any:
         """Return the next unit; made in the task's own thread where that runs the user's code."""
-        if self._keeper is not None:
-            await self._keeper.room()
         return await self._loop.in_caller(turnstile.next) if self._source.is_foreign else turnstile.next()
 
     def interrupted(self, why: str) -> Result:

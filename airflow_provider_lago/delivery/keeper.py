@@ -34,13 +34,13 @@ class Rhythm:
 
     :param records: Records after which it is due.
     :param seconds: Seconds after which it is due, if anything has changed.
-    :param ahead: Records that may be read beyond the last checkpoint: together with those in flight at that moment,
+    :param ahead: Records that may be sent beyond the last checkpoint: together with those in flight at that moment,
         what a retry sends again at most.
     """
 
-    records: int = 2_000
+    records: int = 2_500
     seconds: float = 3.0
-    ahead: int = 4_000
+    ahead: int = 3_500
 
 
 #: Where evidence and checkpoint take a request over the network each.
@@ -58,7 +58,7 @@ class Keeper:
     :param checkpoints: Where the checkpoint goes; None where only evidence is to be kept.
     :param fingerprint: Of the delivery.
     :param life: What Airflow changes when a person clears the task.
-    :param seconds: What the earlier tries took.
+    :param found: The checkpoint that is gone on with, if there is one.
     :param rhythm: How often.
     """
 
@@ -72,7 +72,7 @@ class Keeper:
         checkpoints: Checkpoints | None,
         fingerprint: str,
         life: int | None,
-        seconds: float,
+        found: Checkpoint | None,
         rhythm: Rhythm,
     ) -> None:
         self._ledger = ledger
@@ -82,11 +82,13 @@ class Keeper:
         self._checkpoints = checkpoints
         self._fingerprint = fingerprint
         self._life = life
-        self._seconds = seconds
+        self._seconds = found.seconds if found is not None else 0.0
+        self._sent_to = found.sent_to if found is not None else 0
         self._rhythm = rhythm
         #: Why evidence cannot be kept; the delivery must end.
         self.trouble: Exception | None = None
-        self._saved = ledger.tally.read
+        # A checkpoint covers what is sent up to so far beyond it; without one nothing is sent.
+        self._saved = (found.sent_to if found is not None else 0) - rhythm.ahead
         self._state = (-1, -1, -1)
         self._started = time.monotonic()
         self._wake = threading.Event()
@@ -107,16 +109,17 @@ class Keeper:
 
     async def room(self) -> None:
         """
-        Wait until reading is not too far ahead of the last checkpoint, nor of the evidence that is kept.
+        Wait until what was read may be sent: not too far ahead of the last checkpoint, nor of the evidence kept.
 
         :raises EvidenceError: if evidence cannot be kept.
         """
-        while self._room is not None and self._is_due():
+        read = self._ledger.tally.read
+        while self._room is not None and self._is_due(read):
             self._wake.set()
-            if self.trouble is not None or not self._is_full():
+            if self.trouble is not None or not self._is_full(read):
                 break
             self._room.clear()
-            if self._is_full():  # it may have been saved just before
+            if self._is_full(read):  # it may have been saved just before
                 await self._room.wait()
         if self.trouble is not None:
             raise EvidenceError(f"the report cannot be kept: {self.trouble}") from self.trouble
@@ -135,15 +138,12 @@ class Keeper:
         self._wake.set()
         self._thread.join(within)
 
-    def _is_due(self) -> bool:
-        return self._ahead() >= self._rhythm.records or self._report.held >= _MOST_HELD // 2
+    def _is_due(self, read: int) -> bool:
+        return read - self._saved >= self._rhythm.records or self._report.held >= _MOST_HELD // 2
 
-    def _is_full(self) -> bool:
-        is_ahead = self._ahead() >= self._rhythm.ahead and not self._is_lame
+    def _is_full(self, read: int) -> bool:
+        is_ahead = read - self._saved > self._rhythm.ahead and not self._is_lame
         return is_ahead or self._report.held >= _MOST_HELD
-
-    def _ahead(self) -> int:
-        return self._ledger.tally.read - self._saved
 
     def _run(self) -> None:
         while not self._ended.is_set():
@@ -202,7 +202,7 @@ class Keeper:
             start=self._source.start_after(upto),
             settled=settled,
             # Records that are read are no fewer than the position of the last of them.
-            sent_to=read if self._ended.is_set() else read + self._rhythm.ahead,
+            sent_to=max(self._sent_to, read if self._ended.is_set() else read + self._rhythm.ahead),
             counts={**counts, "read": state[0]},
             seconds=round(self._seconds + time.monotonic() - self._started, 3),
             evidence=evidence,

@@ -24,7 +24,7 @@ from airflow_provider_lago.exceptions import (
     LagoRejectedError,
 )
 from airflow_provider_lago.operators.arguments import Threshold, as_bool, as_count, check_rate, check_whole
-from airflow_provider_lago.operators.durability import begin_anew, find_durability, forget
+from airflow_provider_lago.operators.durability import begin_anew, conclude, find_durability
 from airflow_provider_lago.operators.folders import map_folder, open_folder
 from airflow_provider_lago.sources.files import FileSource
 from airflow_provider_lago.sources.rows import Limited, NothingFound, Source, SourceError
@@ -247,9 +247,9 @@ class LagoDeliveryOperator(BaseOperator):
         folder = self._folder(context)
         run = {name: getattr(context.get("ti"), name, None) for name in _RUN}
         durability = None
-        if durable and self._is_resumable:
+        if self._is_resumable:
             task = {name: value for name, value in run.items() if name != "try_number"}
-            durability = find_durability(plan, task, context, folder, self.log)
+            durability = find_durability(plan, task, context, folder, self.log, wanted=durable)
         report, durability = self._open_report(folder, run, durability, receipts=receipts)
         try:
             responses = self._open_responses(context, report, append=durability is not None and bool(durability.found))
@@ -257,8 +257,8 @@ class LagoDeliveryOperator(BaseOperator):
             report.finish({"halted": str(error)})
             raise
         result, summary = self._deliver(plan, report, responses, durability)
-        if durability is not None and result.halt is None:
-            forget(durability, self.log)
+        if durability is not None:
+            conclude(durability, result.halt, self.log)
         self._judge(result, threshold, report)
         return summary
 

@@ -12,7 +12,7 @@ its summary covers all tries. It is deleted when the delivery has come to its en
 What it does not do: it is not needed for the promise. Without it, or where it cannot be used, a retry begins with the
 first record and Lago recognises what it has. It is not gone on with where the source, the shaping or the connection are
 other ones than before, nor where a person cleared the task: a cleared task delivers all again. A source that can be
-read only once (a generator) begins anew. What was in flight when the task was killed, and up to 4,000 records more, is
+read only once (a generator) begins anew. What was in flight when the task was killed, and up to 3,500 records more, is
 sent again; an event of these that Lago has counts as accepted, because the try before has sent it.
 """
 
@@ -36,6 +36,7 @@ from airflow_provider_lago.storage.folders import Folder
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_lago.delivery.courier import Halt
     from airflow_provider_lago.delivery.plan import Plan
 
 T = TypeVar("T")
@@ -71,7 +72,13 @@ class TaskState:
 
 
 def find_durability(
-    plan: Plan[Any], run: Mapping[str, Any], context: Context, folder: Folder | None, log: Log
+    plan: Plan[Any],
+    run: Mapping[str, Any],
+    context: Context,
+    folder: Folder | None,
+    log: Log,
+    *,
+    wanted: bool = True,
 ) -> Durability | None:
     """
     Return where the checkpoint of a delivery is kept, with the one that the try before left.
@@ -81,7 +88,8 @@ def find_durability(
     :param context: Of the task.
     :param folder: Of the report.
     :param log: The task's log.
-    :return: None where nothing can be kept.
+    :param wanted: Whether to keep one. If not, that of an earlier try is deleted: it knows nothing of this report.
+    :return: None where nothing can be kept, or is to be.
     """
     store = context.get("task_state_store")
     checkpoints: Checkpoints
@@ -91,38 +99,53 @@ def find_durability(
         checkpoints = FolderCheckpoints(folder)
     else:
         return None
-    mark = fingerprint(plan, run)
-    if mark is None:
+    mark = fingerprint(plan, run) if wanted else None
+    if wanted and mark is None:
         log.info("%s can be read only once: a retry begins with the first record", plan.source)
-        return None
-    durability = Durability(checkpoints, mark, _life(context))
+    life = _life(context)
     try:
         stored = checkpoints.load()
-        if stored is None:
-            return durability
-        found = read_checkpoint(stored, mark, durability.life)
-    except NotUsable as reason:
-        return begin_anew(durability, str(reason), log)
+        if mark is None:
+            if stored is not None:
+                _forget(checkpoints, log)
+            return None
+        return Durability(checkpoints, mark, life, None if stored is None else read_checkpoint(stored, mark, life))
+    except NotUsable as error:
+        reason = str(error)
     except Exception as error:  # noqa: BLE001 - whatever the place raises, a delivery is right without a checkpoint
-        return begin_anew(durability, f"{type(error).__name__}: {error}", log)
-    return Durability(checkpoints, mark, durability.life, found)
+        reason = f"{type(error).__name__}: {error}"
+    return begin_anew(Durability(checkpoints, mark, life), reason, log) if mark is not None else None
 
 
 def begin_anew(durability: Durability, reason: str, log: Log) -> Durability:
     """Forget the checkpoint of the try before, and return what is kept from now on."""
     place = durability.checkpoints
     log.info("The checkpoint in %s is not used: %s. The delivery begins with the first record", place, reason)
-    forget(durability, log)
+    _forget(place, log)
     return Durability(place, durability.fingerprint, durability.life)
 
 
-def forget(durability: Durability, log: Log) -> None:
+def conclude(durability: Durability, halt: Halt | None, log: Log) -> None:
+    """
+    Delete the checkpoint where nothing is left to go on with, or where what is left cannot be delivered by itself.
+
+    :param durability: What was kept.
+    :param halt: Why the delivery ended before its source did.
+    :param log: The task's log.
+    """
+    if halt is None:
+        _forget(durability.checkpoints, log)
+    elif halt.unproven and durability.found is not None:
+        # Alone, the record that is left would end every try so. With the others it is seen that Lago works.
+        begin_anew(durability, "what is left cannot show whether Lago works", log)
+
+
+def _forget(place: Checkpoints, log: Log) -> None:
     """Delete the checkpoint; what it says is no longer true."""
     try:
-        durability.checkpoints.delete()
+        place.delete()
     except Exception as error:  # noqa: BLE001 - it says which delivery it is of, so that no other one goes on with it
-        place, kind = durability.checkpoints, type(error).__name__
-        log.warning("The checkpoint in %s cannot be deleted (%s: %s)", place, kind, error)
+        log.warning("The checkpoint in %s cannot be deleted (%s: %s)", place, type(error).__name__, error)
 
 
 def _life(context: Context) -> int | None:

@@ -28,7 +28,7 @@ from airflow_provider_lago.delivery.events.plan import EventPlan
 from airflow_provider_lago.delivery.keeper import Rhythm
 from airflow_provider_lago.delivery.loop_thread import Stopped
 from airflow_provider_lago.delivery.report import FolderReport, NoReport, Report
-from airflow_provider_lago.operators.durability import begin_anew, find_durability, forget
+from airflow_provider_lago.operators.durability import begin_anew, conclude, find_durability
 from airflow_provider_lago.sources.rows import Limited
 from airflow_provider_lago.storage.folders import LocalFolder
 from airflow_provider_lago.storage.lines import CannotContinueError
@@ -235,8 +235,8 @@ def _deliver(made: Scenario, records: Records, number: int, folder: Path, url: s
             raise
         summary = result.summary()
         report.finish(summary)
-        if durability is not None and result.halt is None:
-            forget(durability, _LOG)
+        if durability is not None:
+            conclude(durability, result.halt, _LOG)
     except (Stopped, Interrupted):
         return Ended("stopped", {})
     except OSError as error:

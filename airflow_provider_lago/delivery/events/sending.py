@@ -253,7 +253,8 @@ class Sender(Courier[Batch]):
 
     def _give_up(self, batch: Batch, part: _Part, failure: Opaque) -> None:
         one = f" ({batch.events[part.indexes[0]].row.where})" if len(part.indexes) == 1 else ""
-        self._stop(Halt(f"gave up after {part.tries} tries of one request{one}: {failure.refusal.reason}", final=False))
+        why = f"gave up after {part.tries} tries of one request{one}: {failure.refusal.reason}"
+        self._stop(Halt(why, final=False, unproven=not failure.outage))
 
     def _tries_worth(self, part: _Part, proven: bool) -> int:
         """Return how often a failing request is tried before it is looked into."""
