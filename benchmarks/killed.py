@@ -64,7 +64,7 @@ def wrong(outcome: Outcome, count: int, how: str, hits: int) -> list[str]:
     outcomes = tuple(summary.get(name) for name in ("read", "accepted", "duplicate", "rejected"))
     if (how in ("kill", "term") or not hits) and outcomes != (count, count, 0, 0):
         found.append(f"read, accepted, duplicate, rejected are {outcomes}")
-    if how in ("kill", "term") and outcome.received - count >= LIMIT * hits:
+    if hits and how in ("kill", "term") and outcome.received - count >= LIMIT * hits:
         found.append(f"{outcome.received - count:,} events were sent again")
     if outcome.kept:
         found.append(f"the state store still holds {sorted(outcome.kept)}")
