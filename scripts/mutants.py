@@ -71,6 +71,10 @@ def sources() -> list[str]:
     return sorted(path.relative_to(PROJECT).as_posix() for path in found)
 
 
+def _name_of(module: str) -> str:
+    return module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
 def finder(module: str) -> Finder:
     """Return the finder of a module's mutants."""
     return Finder(module, (PROJECT / module).read_text())
@@ -218,13 +222,18 @@ class Choice:
 
         :param seconds: How long they may take together; those that run the least come first.
         """
+        named: set[str] = set()
         names = self._running([(mutant.module, line) for line in range(mutant.line, mutant.last + 1)])
         if mutant.scope is None:
             # Tests may look at a constant without running a line that names it.
             own = f"/test_{Path(mutant.module).stem}.py"
             named = {name for name in self._tests if name.split("::")[0].endswith(own)}
             names = self._running(self._uses(mutant)) | self._of_module[mutant.module] | named
-        ordered = sorted(names, key=lambda name: (self._tests[name].breadth, self._tests[name].seconds))
+        if mutant.scope is None:
+            # What a constant does shows far from it: those that run little are not the ones that see it.
+            ordered = sorted(names, key=lambda name: (name not in named, hashlib.md5(name.encode()).digest()))  # noqa: S324
+        else:
+            ordered = sorted(names, key=lambda name: (self._tests[name].breadth, self._tests[name].seconds))
         quick = [name for name in ordered if self._tests[name].seconds <= SLOWEST] or ordered[:1]
         chosen: list[str] = []
         for name in quick:
@@ -263,6 +272,8 @@ class Trying:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Try all mutants of the plan."""
+        for module in sources():  # some are imported where they are used; a fork could not change them
+            importlib.import_module(_name_of(module))
         items = {item.nodeid: item for item in session.items}
         for mutant, names in self._plan:
             chosen = [items[name] for name in names]
@@ -332,7 +343,7 @@ def _change_function(mutant: Mutant, tree: ast.Module) -> int:
 
 def _change_values(mutant: Mutant, tree: ast.Module) -> int:
     """Change what a module makes when it is imported: its constants, wherever they went, and functions' defaults."""
-    name = mutant.module.removesuffix(".py").replace("/", ".")
+    name = _name_of(mutant.module)
     old = sys.modules[name]
     new = ModuleType(name)
     new.__file__ = old.__file__
@@ -468,6 +479,7 @@ def run(options: argparse.Namespace) -> None:
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     every = [mutant for module in sources() for mutant in finder(module).mutants]
     results = {m.id: results[m.id] for m in every if m.id in results and results[m.id]["digest"] == m.digest}
+    results = {name: result for name, result in results.items() if result["verdict"] != "unapplied"}
     again = ("survived", "uncovered") if options.survivors else ()
     wanted = [mutant for mutants in chosen(options).values() for mutant in mutants]
     todo = [m for m in wanted if m.id not in results or results[m.id]["verdict"] in again]
