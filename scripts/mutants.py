@@ -15,6 +15,7 @@ import functools
 import gc
 import hashlib
 import importlib
+import itertools
 import json
 import operator
 import os
@@ -229,11 +230,12 @@ class Choice:
             own = f"/test_{Path(mutant.module).stem}.py"
             named = {name for name in self._tests if name.split("::")[0].endswith(own)}
             names = self._running(self._uses(mutant)) | self._of_module[mutant.module] | named
+        ordered = sorted(names, key=lambda name: (self._tests[name].breadth, self._tests[name].seconds))
         if mutant.scope is None:
-            # What a constant does shows far from it: those that run little are not the ones that see it.
-            ordered = sorted(names, key=lambda name: (name not in named, hashlib.md5(name.encode()).digest()))  # noqa: S324
-        else:
-            ordered = sorted(names, key=lambda name: (self._tests[name].breadth, self._tests[name].seconds))
+            # What a constant does may show far from it, where tests run much more.
+            anywhere = sorted(names, key=lambda name: hashlib.md5(name.encode()).digest())  # noqa: S324
+            mixed = itertools.chain.from_iterable(zip(ordered, anywhere, strict=True))
+            ordered = list(dict.fromkeys([*sorted(named & names), *mixed]))
         quick = [name for name in ordered if self._tests[name].seconds <= SLOWEST] or ordered[:1]
         chosen: list[str] = []
         for name in quick:
