@@ -70,8 +70,9 @@ class LagoDeliveryOperator(BaseOperator):
         text (``"1%"``). Above it the task fails after everything deliverable was delivered, without Airflow retries.
         Without ``report_path`` any rejected record fails the task. (templated)
     :param report_path: Folder for ``rejected.jsonl`` (each rejected record with its place and the reason) and
-        ``summary.json``; files of earlier runs are kept under other names. A mapped task writes into a folder of its
-        map index below it. (templated)
+        ``summary.json``: a local one, or the URI of one in an object store, such as ``s3://conn_id@bucket/reports``.
+        Files of earlier runs are kept under other names. A mapped task writes into a folder of its map index below it.
+        (templated)
     :param receipts: Write ``receipts.jsonl`` into ``report_path`` too: a line for each record with its outcome, Lago's
         own id and the id of the request. (templated)
     :param responses_path: File that gets Lago's answers, one JSON line each, with the positions and ids of the records
