@@ -66,7 +66,7 @@ def opaque(reason, code, **facts):
             answer(200, b"{"),
             opaque("HTTP 200 with a body that is not Lago's answer to events", "200", outage=True, stored=True),
         ),
-        (answer(429, b"", **{"retry-after": "2"}), SlowDown(2.0)),
+        (answer(429, b"", **{"retry-after": "2"}), SlowDown()),
     ],
 )
 def test_an_answer_says_exactly_this(given, verdict):
