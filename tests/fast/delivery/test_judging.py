@@ -122,15 +122,14 @@ class TestJudging:
         assert isinstance(verdict(wrong, path="customers/ab"), Stop)
         assert isinstance(verdict(lagos(401), path="customers/a%2Fb"), Stop)
 
-    def test_too_many_requests_wait_for_as_long_as_asked(self):
-        assert verdict(Answer(429, {"retry-after": "3"})) == SlowDown(3.0)
-        assert verdict(Answer(429)) == SlowDown(None)
+    def test_too_many_requests_are_no_ones_fault(self):
+        assert verdict(Answer(429, {"retry-after": "3"})) == SlowDown()
+        assert verdict(lagos(429), repeatable=False) == SlowDown()
 
     def test_a_throttled_payment_provider_may_have_done_a_part(self):
         throttled = lagos(429, "too_many_provider_requests")
         assert verdict(throttled, repeatable=False) == Take()
-        assert verdict(throttled, repeatable=True) == SlowDown(None)
-        assert verdict(lagos(429), repeatable=False) == SlowDown(None)
+        assert again(throttled, repeatable=True) == (True, False, False)
 
     def test_a_lock_asks_for_less_at_a_time(self):
         assert again(lagos(422, "lock_acquisition_failed")) == (False, True, True)
