@@ -135,7 +135,7 @@ def _split(address: str, what: str, scheme: str | None) -> SplitResult:
         raise AddressError(
             f"{what} must not hold a user or password before '@': the API key belongs in the password field"
         )
-    if parts.query or parts.fragment or "?" in text or "#" in text:
+    if "?" in text or "#" in text:
         raise AddressError(f"{what} must end before any '?' or '#'")
     return parts
 
