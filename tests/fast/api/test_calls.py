@@ -134,3 +134,24 @@ def test_the_value_of_a_refused_header_is_not_told():
 
 def test_an_answer_that_is_not_utf8_is_no_json():
     assert Answer(200, {}, b'{"a":"\xff"}').json() is None
+
+
+@pytest.mark.parametrize(
+    ("method", "endpoint"),
+    [
+        ("DELETE", "customers/a.b"),
+        ("GET", "customers/a.b"),
+        ("PUT", "subscriptions/a%2Eb"),
+        ("DELETE", "customers/c/wallets/a.b"),
+        ("POST", "events/a.b"),
+        ("GET", "events/a.b/more"),
+    ],
+)
+def test_a_call_by_a_dotted_id_would_be_about_another_object(method, endpoint):
+    with pytest.raises(PathError, match="first dot"):
+        build_call(method, endpoint)
+
+
+def test_the_one_route_that_takes_dots_is_open():
+    assert build_call("GET", "events/a.b").path == "events/a.b"
+    assert build_call("get", "events/a.b").method == "GET"

@@ -297,7 +297,9 @@ class TestExtra:
     @pytest.mark.parametrize(("key", "most"), [("timeout", 3600), ("requests_per_second", 1_000_000)])
     def test_a_number_may_be_as_large_as_the_message_says(self, key, most):
         assert settings(extra={key: most})
-        assert f"at most {most:g}" in problem(extra={key: most + 1})
+        told = problem(extra={key: most + 1})
+        assert f"at most {most:g}" in told
+        assert {"timeout": "seconds", "requests_per_second": "requests"}[key] in told
 
     def test_pace(self):
         assert settings(extra={"requests_per_second": "2.5"}).requests_per_second == 2.5
