@@ -304,3 +304,32 @@ def test_nulls_are_left_out_of_parts_and_metadata_but_not_of_other_lists():
         "integration_customers": [{"code": "x", "value": None}],
     }
     assert without_nulls({"metadata": {"a": None, "b": "1"}}) == {"metadata": {"b": "1"}}
+
+
+@pytest.mark.parametrize(
+    ("held", "replace", "sent"),
+    [
+        (None, False, [{"key": "a", "value": "1"}]),
+        ([], False, [{"key": "a", "value": "1"}]),
+        ([("a", "1")], False, None),
+        ([("a", "1")], True, None),
+        ([("a", "1"), ("b", "2")], False, None),
+        (
+            [("a", "1"), ("b", "2")],
+            True,
+            [{"id": "id-a", "key": "a", "value": "1", "display_in_invoice": False}],
+        ),
+        (
+            [("a", "0")],
+            False,
+            [{"id": "id-a", "key": "a", "value": "1", "display_in_invoice": False}],
+        ),
+    ],
+)
+def test_metadata_is_sent_only_where_it_changes_something(held, replace, sent):
+    rows = held and [
+        {"lago_id": f"id-{key}", "key": key, "value": value, "display_in_invoice": False} for key, value in held
+    ]
+    there = None if held is None else {"external_id": "acme", "metadata": rows}
+    payload = to_send(check(metadata={"a": "1"}), there, replace_metadata=replace)
+    assert payload.get("metadata") == sent
