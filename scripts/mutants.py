@@ -43,6 +43,7 @@ CORE = ("airflow_provider_lago/api", "airflow_provider_lago/delivery")
 TESTS = (
     "tests/fast/api",
     "tests/fast/delivery",
+    "tests/fast/security",
     "tests/faults/test_against_the_sandbox.py",
     "tests/faults/test_customers_and_subscriptions.py",
 )

@@ -126,7 +126,8 @@ def test_a_body_is_json_whatever_its_parameters(value):
 
 
 @pytest.mark.parametrize(
-    "name", ["X-HTTP-Method", "x-http-method-override", "X-Method-Override", "Connection", "Cookie"]
+    "name",
+    ["X-HTTP-Method", "x-http-method-override", "X-Method-Override", "Connection", "Cookie", "TE", "Accept-Encoding"],
 )
 def test_headers_that_would_change_the_call_or_the_connection_are_refused(name):
     with pytest.raises(WireError, match=name):
