@@ -278,8 +278,8 @@ class Trying:
         for module in sources():  # some are imported where they are used; a fork could not change them
             importlib.import_module(_name_of(module))
         items = {item.nodeid: item for item in session.items}
-        for mutant, names in self._plan:
-            names = [name for name in names if name in items]  # some have an address of the process in their names
+        for mutant, wanted in self._plan:
+            names = [name for name in wanted if name in items]  # some have an address of the process in their names
             chosen = [items[name] for name in names]
             self._attempt(mutant, names, functools.partial(_broken, mutant, chosen))
         return True
