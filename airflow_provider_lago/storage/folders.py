@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from airflow_provider_lago.storage.earlier import keep_earlier, numbered
-from airflow_provider_lago.storage.lines import LineFile, Lines
+from airflow_provider_lago.storage.lines import LineFile, Lines, drop_half_line
 from airflow_provider_lago.storage.parts import StoreLines, remains_of
 
 #: Bytes that are read from a store at once, and written at once where an object is larger. S3 takes 10,000 of them, and
@@ -108,8 +108,12 @@ class LocalFolder:
         return LineFile(self._path / name, mark=mark, append=append)
 
     def keep_earlier(self, *names: str) -> None:
-        """Rename files that an earlier run left."""
-        keep_earlier(*(self._path / name for name in names))
+        """Rename files that an earlier run left, files of lines without the half of one at their end."""
+        paths = [self._path / name for name in names]
+        for path in paths:
+            if path.suffix == ".jsonl" and path.is_file():
+                drop_half_line(path)
+        keep_earlier(*paths)
 
 
 class StoreFolder:

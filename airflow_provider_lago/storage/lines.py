@@ -52,7 +52,7 @@ class Lines(Protocol):
 
 class LineFile:
     """
-    A local file of lines. Not buffered: a killed task leaves whole lines, and none is missing.
+    A local file of lines. Not buffered: a killed task leaves all lines, and at most the beginning of one more.
 
     :param path: The file. It must not exist, unless something is gone on with.
     :param mark: What :meth:`seal` returned in the try that is gone on with; lines after it are dropped.
@@ -105,6 +105,18 @@ class LineFile:
         self._file.close()
 
 
+def drop_half_line(path: Path) -> None:
+    """
+    Cut a file behind its last whole line: a kill in the middle of a write leaves the beginning of another.
+
+    :param path: The file.
+    :raises OSError: if it cannot be changed.
+    """
+    end = _end_of_last_line(path)
+    if end != path.stat().st_size:
+        os.truncate(path, end)
+
+
 def _reopened(path: Path, end: int) -> tuple[FileIO, int]:
     try:
         file = FileIO(os.fspath(path), "r+b")
@@ -119,7 +131,7 @@ def _reopened(path: Path, end: int) -> tuple[FileIO, int]:
 
 
 def _end_of_last_line(path: Path) -> int:
-    """Return where the last whole line ends: a machine that failed may have left the beginning of another."""
+    """Return where the last whole line ends."""
     step = 1 << 16
     with path.open("rb") as stream:
         end = stream.seek(0, os.SEEK_END)
