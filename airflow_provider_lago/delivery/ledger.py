@@ -147,22 +147,21 @@ class Ledger:
             detail = "Lago says that it holds an event of this id and subscription, but shows none at this time"
         else:
             detail = f"Lago holds another {', '.join(conflict.differs)} under this id and subscription, and keeps it"
-        with self._writing():
-            self._report.conflict(
-                {
-                    "position": event.row.position,
-                    "origin": printable(event.row.origin),
-                    "line": event.row.line,
-                    "id": checked.transaction_id,
-                    "differs": conflict.differs,
-                    "source": msgspec.Raw(checked.payload),
-                    "lago": None if conflict.held is None else msgspec.Raw(conflict.held),
-                }
-            )
+        both_sides = {
+            "position": event.row.position,
+            "origin": printable(event.row.origin),
+            "line": event.row.line,
+            "id": checked.transaction_id,
+            "differs": conflict.differs,
+            "source": msgspec.Raw(checked.payload),
+            "lago": None if conflict.held is None else msgspec.Raw(conflict.held),
+        }
         entry = _entry(event)
         entries = [entry, *(entry._replace(row=row) for row in batch.twins.get(index, ()))]
         settled = Settled(Outcome.REJECTED, reason=CONFLICT, detail=detail, code="value_already_exist")
-        self.settle(entries, settled, answered.request_id)
+        with self._writing():
+            self._report.conflict(both_sides)
+            self._settle(entries, settled, answered.request_id)
 
     def conflict(self, event: Event, earlier: Event) -> None:
         """Reject an event that says something else under the id of an earlier one."""
@@ -187,25 +186,28 @@ class Ledger:
     def settle(self, entries: Sequence[Entry], settled: Settled, request_id: str | None = None) -> None:
         """Give records their outcome, the same for each of them."""
         with self._writing():
-            if settled.outcome is Outcome.REJECTED:
-                for entry in entries:
-                    self._report.rejected(
-                        entry.row,
-                        reason=settled.reason,
-                        detail=settled.detail,
-                        code=settled.code,
-                        payload=entry.payload,
-                    )
-            if self.wants_receipts:
-                self._receipt(entries, settled, request_id)
-            if settled.outcome is Outcome.REJECTED:
-                for entry in entries:
-                    self._count_rejected(entry, settled)
-            else:
-                self.tally.count(settled.outcome, settled.kind, len(entries))
-                if settled.detail:
-                    self._note(entries[0], settled)
-            self.progress.add_all(entry.row.position for entry in entries)
+            self._settle(entries, settled, request_id)
+
+    def _settle(self, entries: Sequence[Entry], settled: Settled, request_id: str | None) -> None:
+        if settled.outcome is Outcome.REJECTED:
+            for entry in entries:
+                self._report.rejected(
+                    entry.row,
+                    reason=settled.reason,
+                    detail=settled.detail,
+                    code=settled.code,
+                    payload=entry.payload,
+                )
+        if self.wants_receipts:
+            self._receipt(entries, settled, request_id)
+        if settled.outcome is Outcome.REJECTED:
+            for entry in entries:
+                self._count_rejected(entry, settled)
+        else:
+            self.tally.count(settled.outcome, settled.kind, len(entries))
+            if settled.detail:
+                self._note(entries[0], settled)
+        self.progress.add_all(entry.row.position for entry in entries)
 
     @contextmanager
     def still(self) -> Iterator[bool]:
