@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -28,7 +29,7 @@ def differences(payload: bytes, held: Mapping[str, Any]) -> list[str]:
     found = []
     if event["code"] != held.get("code"):
         found.append("code")
-    if _milliseconds(event["timestamp"]) != _milliseconds(held.get("timestamp")):
+    if not _is_same_time(event["timestamp"], held.get("timestamp")):
         found.append("timestamp")
     if _money(event.get(_MONEY)) != _money(held.get(_MONEY)):
         found.append(_MONEY)
@@ -45,11 +46,17 @@ def _iso(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _milliseconds(value: Any) -> int | None:
+def _is_same_time(sent: int | str, shown: Any) -> bool:
     try:
-        return int(Decimal(to_epoch_seconds(value)) * 1000 // 1)
+        held = _milliseconds(Decimal(to_epoch_seconds(shown)))
     except (InvalidTime, TypeError):
-        return None
+        return False
+    # Lago read times as binary floats before 1.48.0: what it took for .123 then is .122999, and shown as .122.
+    return held in (_milliseconds(Decimal(sent)), _milliseconds(Decimal(float(sent))))
+
+
+def _milliseconds(seconds: Decimal) -> int:
+    return int(seconds * 1000)
 
 
 def _money(value: Any) -> Decimal:
@@ -73,12 +80,21 @@ def _changed(ours: Any, theirs: Any, name: str) -> list[str]:
 def _same(one: Any, other: Any) -> bool:
     numbers = _is_number(one) + _is_number(other)
     if numbers == 2:
-        # Beyond the digits of a float Lago's own JSON may have lost some.
-        return Decimal(str(one)) == Decimal(str(other)) or float(one) == float(other)
+        return bool(one == other) or _is_same_float(one, other)
     if numbers == 1 and isinstance(one, str) != isinstance(other, str):
         # Lago reads the text 12 and the number 12 alike when it adds up, and a CSV knows only the text.
         return _text(one) == _text(other)
     return type(one) is type(other) and bool(one == other)
+
+
+def _is_same_float(one: Any, other: Any) -> bool:
+    """Tell whether two numbers with a fraction are the same to Lago, whose own JSON keeps the digits of a float."""
+    if isinstance(one, int) and isinstance(other, int):
+        return False
+    try:
+        return math.isfinite(float(one)) and float(one) == float(other)
+    except OverflowError:
+        return False
 
 
 def _is_number(value: Any) -> bool:

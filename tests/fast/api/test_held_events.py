@@ -73,6 +73,9 @@ def test_each_field_that_is_billed_counts(changes, field):
         ({"n": [1, 2]}, {"n": [1]}),
         ({"n": {"m": 1}}, {"n": 1}),
         ({"n": Decimal("0.1")}, {"n": Decimal("0.2")}),
+        ({"n": 9_007_199_254_740_993}, {"n": 9_007_199_254_740_992}),
+        ({"n": 10**400}, {"n": 10**401}),
+        ({"n": 10**400}, {"n": Decimal("0.5")}),
     ],
 )
 def test_a_property_with_another_value_is_a_difference(ours, theirs):
@@ -93,6 +96,28 @@ def test_a_property_with_another_value_is_a_difference(ours, theirs):
 )
 def test_another_form_of_the_same_value_is_none(ours, theirs):
     assert properties(ours, theirs) == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown", "same"),
+    [
+        ("1700000000.123", "2023-11-14T22:13:20.123Z", True),
+        ("1700000000.123", "2023-11-14T22:13:20.122Z", True),
+        ("1700000000.123", "2023-11-14T22:13:20.124Z", False),
+        ("1700000000.123", "2023-11-14T22:13:20.121Z", False),
+        ("1700000000.125", "2023-11-14T22:13:20.124Z", False),  # a float holds it exactly
+        ("1700000000.002", "2023-11-14T22:13:20.001Z", False),
+        (1_700_000_000, "2023-11-14T22:13:19.999Z", False),
+    ],
+)
+def test_a_time_that_lago_once_read_as_a_float_is_the_same(sent, shown, same):
+    assert differing({"timestamp": sent}, {"timestamp": shown}) == ([] if same else ["timestamp"])
+
+
+def test_numbers_beyond_all_floats_are_not_the_same_infinity():
+    payload = b'{"code":"c","timestamp":1700000000,"properties":{"n":1e400}}'
+    held = {"code": "c", "timestamp": "2023-11-14T22:13:20.000Z", "properties": {"n": Decimal("1e401")}}
+    assert differences(payload, held) == ["properties.n"]
 
 
 def test_nested_values_are_named_by_their_path():
