@@ -143,10 +143,6 @@ class Ledger:
         """Reject an event that Lago holds with another content, and its twins."""
         event = batch.events[index]
         checked = event.checked
-        if conflict.held is None:
-            detail = "Lago says that it holds an event of this id and subscription, but shows none at this time"
-        else:
-            detail = f"Lago holds another {', '.join(conflict.differs)} under this id and subscription, and keeps it"
         both_sides = {
             "position": event.row.position,
             "origin": printable(event.row.origin),
@@ -158,7 +154,7 @@ class Ledger:
         }
         entry = _entry(event)
         entries = [entry, *(entry._replace(row=row) for row in batch.twins.get(index, ()))]
-        settled = Settled(Outcome.REJECTED, reason=CONFLICT, detail=detail, code="value_already_exist")
+        settled = Settled(Outcome.REJECTED, reason=CONFLICT, detail=conflict.detail, code="value_already_exist")
         with self._writing():
             self._report.conflict(both_sides)
             self._settle(entries, settled, answered.request_id)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_lago.api.answers import Answer
+from airflow_provider_lago.api.answers import Answer, is_of_lago
 from airflow_provider_lago.api.calls import Call
 from airflow_provider_lago.api.failures import Failure
 from airflow_provider_lago.delivery.calls.judging import Again, judge
@@ -179,6 +179,7 @@ class Sender(Courier[Batch]):
 
     async def _look_up(self, call: Call) -> Answer | None:
         """Return the answer to a read; None where the delivery is over."""
+        has_id = "/" in call.path
         tries = 0
         while True:
             await self._pace.turn()
@@ -188,6 +189,8 @@ class Sender(Courier[Batch]):
             started = time.monotonic()
             result = await self._transport.send(call)
             self._pace.note(started, result)
+            if has_id and isinstance(result, Answer) and result.status == 404 and is_of_lago(result):
+                return result  # also of a route that an old Lago does not find for an id with dots
             verdict = judge(
                 result, repeatable=True, conn_id=self._conn_id, expects=call.expects, known=True, path=call.path
             )
@@ -198,11 +201,13 @@ class Sender(Courier[Batch]):
                     self._stop(Halt(verdict.why, verdict.final))
                 case Again():
                     tries += 1
-                    if tries >= self._policy.attempts:
+                    if tries < self._policy.attempts:
+                        await self._sleep(self._policy.wait(tries))
+                    elif has_id and not verdict.outage and isinstance(result, Answer):
+                        return result  # such as a firewall's, at this one id: a list does without it
+                    else:
                         why = f"gave up after {tries} tries to look up what Lago holds: {verdict.why}"
                         self._stop(Halt(why, final=False))
-                    else:
-                        await self._sleep(self._policy.wait(tries))
                 case _:
                     return result if isinstance(result, Answer) else None
 

@@ -97,16 +97,65 @@ def test_any_id_can_be_looked_up(lago_sandbox, tmp_path, identifier):
     assert counts == (1, 0, 0, 1)
 
 
-def test_a_property_that_lago_computes_itself_is_no_difference(lago_sandbox, tmp_path):
-    metric = {"code": "sum", "name": "s", "aggregation_type": "sum_agg", "field_name": "total"}
+def test_an_event_beyond_all_that_is_looked_through_is_a_conflict_that_says_so(lago_sandbox, tmp_path, monkeypatch):
+    monkeypatch.setattr("airflow_provider_lago.delivery.events.auditing._PAGE", 1)
+    monkeypatch.setattr("airflow_provider_lago.delivery.events.auditing._MOST_PAGES", 2)
+    now = {"timestamp": 1_700_000_000}
+    execute(usage(1, transaction_id="t9", external_subscription_id="a", **now), report_path=tmp_path / "a")
+    execute(usage(3, external_subscription_id="b", **now), report_path=tmp_path / "b")
+    execute(usage(1, transaction_id="t9", external_subscription_id="b", **now), report_path=tmp_path / "c")
+    _, counts = execute(usage(1, transaction_id="t9", external_subscription_id="b", **now), report_path=tmp_path / "d")
+    assert counts == (1, 0, 0, 1)
+    assert "not among the first 2 " in lines(tmp_path / "d" / "rejected.jsonl")[0]["detail"]
+
+
+def test_a_message_names_some_of_many_differing_fields_and_the_file_all(lago_sandbox, tmp_path):
+    execute(usage(1, properties={f"p{n}": 1 for n in range(50)}), report_path=tmp_path / "a")
+    execute(usage(1, properties={f"p{n}": 2 for n in range(50)}), report_path=tmp_path / "b")
+    assert "properties.p4 and 45 more under" in lines(tmp_path / "b" / "rejected.jsonl")[0]["detail"]
+    assert len(lines(tmp_path / "b" / "conflicts.jsonl")[0]["differs"]) == 50
+
+
+#: What stands in the way of an id in a path: Lago before 1.42, which cuts ids at dots, and a firewall.
+IN_THE_WAY = {
+    "an old Lago": (404, '{"status":404,"error":"Not Found","code":"resource_not_found"}', "application/json"),
+    "a firewall": (403, "<html>blocked</html>", "text/html"),
+    "a server that fails at it": (500, "", "text/html"),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "kind"), IN_THE_WAY.values(), ids=IN_THE_WAY.keys())
+def test_an_id_that_does_not_get_through_in_a_path_is_found_in_the_list(lago_sandbox, tmp_path, status, body, kind):
+    execute(usage(1, transaction_id="a.b.c", external_subscription_id="x"), report_path=tmp_path / "a")
+    lago_sandbox.fault("answer", method="GET", path="/events/a.b.c", status=status, body=body, content_type=kind)
+    again = usage(1, transaction_id="a.b.c", external_subscription_id="x")
+    assert execute(again, report_path=tmp_path / "b")[1] == (1, 0, 1, 0)
+    again[0]["properties"] = {"n": 12}
+    assert execute(again, report_path=tmp_path / "c")[1] == (1, 0, 0, 1)
+    assert lines(tmp_path / "c" / "conflicts.jsonl")[0]["lago"]["properties"] == {"n": 0}
+
+
+def test_a_list_that_lago_refuses_is_not_taken_for_an_empty_one(lago_sandbox, tmp_path):
+    execute(usage(1, transaction_id=".."), report_path=tmp_path / "a")
+    body = '{"status":422,"error":"Unprocessable Entity","code":"validation_errors","error_details":{"x":["bad"]}}'
+    lago_sandbox.fault("answer", method="GET", path="/events", status=422, body=body, content_type="application/json")
+    _, counts = execute(usage(1, transaction_id=".."), report_path=tmp_path / "b")
+    assert counts == (1, 0, 0, 1)
+    assert "does not list events: Unprocessable Entity" in lines(tmp_path / "b" / "rejected.jsonl")[0]["detail"]
+
+
+@pytest.mark.parametrize("code", ["sum", "su.m"])
+def test_a_property_that_lago_computes_itself_is_no_difference(lago_sandbox, tmp_path, code):
+    metric = {"code": code, "name": "s", "aggregation_type": "sum_agg", "field_name": "total"}
     body = {"billable_metric": {**metric, "expression": "event.properties.a * 2"}}
     LagoHook().request("POST", "billable_metrics", json=body)
-    records = usage(20, code="sum", properties={"a": 4})
+    records = usage(20, code=code, properties={"a": 4})
     execute(records, report_path=tmp_path / "a")
     assert next(iter(lago_sandbox.events()))["properties"].keys() == {"a", "total"}
-    _, counts = execute(records, report_path=tmp_path / "b", concurrency=1)
+    summary, counts = execute(records, report_path=tmp_path / "b", concurrency=1)
     assert counts == (20, 0, 20, 0)
-    _, counts = execute(usage(20, code="sum", properties={"a": 5}), report_path=tmp_path / "c")
+    assert summary["requests"] == 1 + 20 + 1  # the metrics are listed once
+    _, counts = execute(usage(20, code=code, properties={"a": 5}), report_path=tmp_path / "c")
     assert counts == (20, 0, 0, 20)
 
 
@@ -140,7 +189,7 @@ def test_a_key_that_may_not_read_events_ends_the_delivery_with_the_permissions_n
     execute(usage(5), report_path=tmp_path / "a")
     body = json.dumps({"status": 403, "error": "Forbidden", "code": "read_action_not_allowed_for_event"})
     lago_sandbox.fault("answer", method="GET", status=403, body=body, content_type="application/json")
-    with pytest.raises(LagoFatalDeliveryError, match="event"):
+    with pytest.raises(LagoFatalDeliveryError, match="lacks event:read"):
         execute(usage(5), report_path=tmp_path / "b")
 
 
