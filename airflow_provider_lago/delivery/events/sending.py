@@ -144,12 +144,14 @@ class Sender(Courier[Batch]):
     async def _sort(self, batch: Batch, part: _Part, verdict: Sorted, answered: Answered) -> list[_Part]:
         named = {part.indexes[at] for at in (*verdict.duplicates, *verdict.rejected)}
         duplicates = [part.indexes[at] for at in sorted(verdict.duplicates)]
-        if part.maybe_stored and len(duplicates) == len(part.indexes):
-            # Lago stores a batch whole: that every event of it is known now means that the lost request did it.
+        # Lago stores a batch whole: that every event of it is known now means that the lost request did it. Or that its
+        # lost answer said the same as this one, which is why these are audited as well.
+        is_ours = part.maybe_stored and len(duplicates) == len(part.indexes)
+        if self._plan.audit:
+            duplicates = await self._audit(batch, duplicates, answered)
+        if is_ours:
             ours, known = duplicates, []
         else:
-            if self._plan.audit:
-                duplicates = await self._audit(batch, duplicates, answered)
             # What an earlier try of this task may have sent before it was killed, it did.
             sent_to, events = self._ledger.sent_to, batch.events
             ours = [index for index in duplicates if events[index].row.position <= sent_to]

@@ -159,11 +159,22 @@ def test_a_property_that_lago_computes_itself_is_no_difference(lago_sandbox, tmp
     assert counts == (20, 0, 0, 20)
 
 
-def test_an_event_whose_answer_was_lost_is_no_duplicate_and_costs_no_look_up(lago_sandbox, tmp_path):
+@pytest.mark.parametrize("batch_size", [100, 1])
+def test_an_event_whose_answer_was_lost_is_looked_at_and_is_no_duplicate(lago_sandbox, tmp_path, batch_size):
     lago_sandbox.fault("lost_response", method="POST", first_of_each_body=True)
-    summary, counts = execute(usage(200), report_path=tmp_path / "a")
+    summary, counts = execute(usage(200), report_path=tmp_path / "a", batch_size=batch_size)
     assert counts == (200, 200, 0, 0)
-    assert summary["requests"] == 4
+    assert summary["requests"] == 2 * (200 // batch_size) + 200
+
+
+@pytest.mark.parametrize("batch_size", [100, 1])
+def test_a_lost_answer_hides_no_conflict(lago_sandbox, tmp_path, batch_size):
+    """The lost answer may have been the one that all of these are duplicates."""
+    execute(usage(5, properties={"gigabytes": 10}), report_path=tmp_path / "a")
+    lago_sandbox.fault("lost_response", method="POST", first_of_each_body=True)
+    _, counts = execute(usage(5, properties={"gigabytes": 12}), report_path=tmp_path / "b", batch_size=batch_size)
+    assert counts == (5, 0, 0, 5)
+    assert len(lines(tmp_path / "b" / "conflicts.jsonl")) == 5
 
 
 def test_look_ups_that_fail_now_and_then_are_tried_again(lago_sandbox, tmp_path):
