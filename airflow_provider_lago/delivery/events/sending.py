@@ -89,6 +89,7 @@ class Sender(Courier[Batch]):
         self._refused = 0
         self._parked: list[tuple[Batch, int]] = []
         self._auditor = Auditor(self._look_up)
+        self._knows_store = False
 
     async def deliver(self, batch: Batch) -> None:
         """Send a batch and what remains of it until every event is settled, or the delivery is halted."""
@@ -117,6 +118,7 @@ class Sender(Courier[Batch]):
         match verdict:
             case Accepted():
                 self._heal(part, started)
+                self._note_store(answer)
                 self._ledger.accept(batch, part.indexes, self._answered(answer))
                 await self._forward(batch, part, answer)
                 return []
@@ -211,6 +213,7 @@ class Sender(Courier[Batch]):
                         why = f"gave up after {tries} tries to look up what Lago holds: {verdict.why}"
                         self._stop(Halt(why, final=False))
                 case _:
+                    self._throttled_since = None
                     return result if isinstance(result, Answer) else None
 
     async def _look_closer(
@@ -280,6 +283,18 @@ class Sender(Courier[Batch]):
     def _heal(self, part: _Part, started: float) -> None:
         self._note_health(started)
         self._healed += part.tries
+
+    def _note_store(self, answer: Answer | Failure) -> None:
+        """Say once where there will be nothing to audit: only Lago's ClickHouse store gives new events no ids."""
+        if not self._plan.audit or self._knows_store or not isinstance(answer, Answer):
+            return
+        ids = lago_ids(answer, single=self._plan.single)
+        self._knows_store = bool(ids)
+        if ids and ids[0] is None:
+            self._ledger.warn(
+                "Lago stores this organization's events in ClickHouse and reports no duplicates there: "
+                "on_duplicate='verify' has nothing to compare"
+            )
 
     def _answered(self, answer: Answer | Failure) -> Answered:
         if not self._ledger.wants_receipts or not isinstance(answer, Answer):

@@ -19,6 +19,12 @@ def connection(lago_sandbox_connection, monkeypatch):
     monkeypatch.setattr("airflow_provider_lago.api.retry.RetryPolicy.wait", lambda *_: 0.01)
 
 
+@pytest.fixture
+def said(caplog, capsys):
+    """All that was logged: by the standard library's way, or Airflow 3's."""
+    return lambda: caplog.text + capsys.readouterr().out
+
+
 def execute(records, **arguments):
     arguments = {"on_duplicate": "verify", "max_rejected": 1.0, **arguments}
     summary = LagoIngestEventsOperator(task_id="deliver", records=records, **arguments).execute(tasks.context())
@@ -186,6 +192,14 @@ def test_look_ups_that_fail_now_and_then_are_tried_again(lago_sandbox, tmp_path)
     assert counts == (50, 0, 50, 0)
 
 
+def test_look_ups_that_are_throttled_now_and_then_are_not_throttled_all_the_time(lago_sandbox, tmp_path, monkeypatch):
+    execute(usage(20), report_path=tmp_path / "a")
+    monkeypatch.setattr("airflow_provider_lago.delivery.courier._PATIENCE", 0.0)
+    lago_sandbox.fault("rate_limit", method="GET", every=3, reset=0)
+    _, counts = execute(usage(20), report_path=tmp_path / "b")
+    assert counts == (20, 0, 20, 0)
+
+
 def test_look_ups_that_fail_for_good_end_the_delivery_and_drop_nothing(lago_sandbox, tmp_path):
     execute(usage(50), report_path=tmp_path / "a")
     lago_sandbox.fault("error", method="GET", status=503, skip=10)
@@ -210,11 +224,20 @@ def test_without_a_report_a_conflict_fails_the_task(lago_sandbox):
         execute(usage(2, properties={"n": "other"}))
 
 
-def test_a_clickhouse_organization_reports_no_duplicates_to_verify(tmp_path, monkeypatch):
+@pytest.mark.parametrize("batch_size", [100, 1])
+def test_a_clickhouse_organization_reports_no_duplicates_to_verify(tmp_path, monkeypatch, said, batch_size):
     with Sandbox(store="clickhouse", api_keys=[KEY]) as server:
         given = {"conn_type": "lago", "host": server.url, "password": KEY}
         monkeypatch.setenv("AIRFLOW_CONN_LAGO_DEFAULT", json.dumps(given))
-        execute(usage(5), report_path=tmp_path / "a")
-        summary, counts = execute(usage(5), report_path=tmp_path / "b")
+        execute(usage(5), report_path=tmp_path / "a", on_duplicate="accept")
+        assert "ClickHouse" not in said()
+        summary, counts = execute(usage(5), report_path=tmp_path / "b", batch_size=batch_size)
     assert counts == (5, 5, 0, 0)
-    assert summary["requests"] == 1
+    assert summary["requests"] == 5 // min(batch_size, 5)
+    assert said().count("has nothing to compare") == 1
+
+
+def test_a_postgres_organization_is_not_taken_for_another(lago_sandbox, said):
+    execute(usage(5))
+    execute(usage(10))  # five of them duplicates
+    assert "nothing to compare" not in said()
