@@ -37,7 +37,7 @@ from chaos.scenario import CONNECT_TIMEOUT, READ_TIMEOUT, Scenario
 from chaos.server import Server, ServerDied, die_with_parent
 
 #: Seconds after which a try hangs; a run of ten thousand events takes about one.
-PATIENCE = 60.0
+PATIENCE = 300.0
 
 _CLONE_NEWNS = 0x20000
 
