@@ -51,7 +51,8 @@ class LagoIngestEventsOperator(LagoDeliveryOperator):
     :param on_duplicate: What to do about events that Lago has already: ``accept`` them (default), ``fail`` the task
         after everything was delivered, or ``verify``, with a request for each, that Lago holds the same. One that it
         holds with another content is rejected, and both sides are in ``conflicts.jsonl``. Events that a try of this
-        task has sent itself, its answer being lost, are no duplicates. Lago's ClickHouse store reports none.
+        task has sent itself, its answer being lost, are no duplicates, but are looked up, too. Lago's ClickHouse store
+        reports none.
     """
 
     template_fields: Sequence[str] = (*LagoDeliveryOperator.template_fields, "properties")

@@ -70,6 +70,8 @@ def test_each_field_that_is_billed_counts(changes, field):
         ({"n": "12 "}, {"n": 12}),
         ({"n": None}, {"n": 0}),
         ({"n": False}, {"n": 0}),
+        ({"n": True}, {"n": "true"}),
+        ({"n": "7.10"}, {"n": Decimal("7.1")}),
         ({"n": [1, 2]}, {"n": [1]}),
         ({"n": {"m": 1}}, {"n": 1}),
         ({"n": Decimal("0.1")}, {"n": Decimal("0.2")}),

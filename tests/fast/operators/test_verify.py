@@ -218,6 +218,17 @@ def test_a_key_that_may_not_read_events_ends_the_delivery_with_the_permissions_n
         execute(usage(5), report_path=tmp_path / "b")
 
 
+def test_a_dry_run_looks_nothing_up(lago_sandbox, tmp_path):
+    execute(usage(5), report_path=tmp_path / "a")
+    asked = len(lago_sandbox.requests)
+    operator = LagoIngestEventsOperator(
+        task_id="deliver", records=usage(5, code="d"), on_duplicate="verify", dry_run=True, report_path=tmp_path / "b"
+    )
+    assert operator.execute(tasks.context())
+    assert len(lago_sandbox.requests) == asked
+    assert not (tmp_path / "b" / "conflicts.jsonl").exists()
+
+
 def test_without_a_report_a_conflict_fails_the_task(lago_sandbox):
     execute(usage(2))
     with pytest.raises(LagoRejectedError, match="transaction_id: conflict"):
