@@ -8,6 +8,7 @@ from support.deliveries import connection, usage
 from support.lago import INVALID, Store, first_broken, ids
 from support.scripted import CUT, Reply, ScriptedServer, as_json, echo, refused
 
+from airflow_provider_lago.delivery.events.shaping import EventShaping
 from airflow_provider_lago.delivery.report import FolderReport, ReportInUseError
 from airflow_provider_lago.sources.files import FileSource
 from airflow_provider_lago.sources.rows import Row
@@ -23,6 +24,13 @@ class TestSettling:
             run = deliver(server, usage(100_000), concurrency=16)
         assert run.counts == (100_000, 99_000, 0, 1_000, 0)
         assert len(server.requests) == run.tally.requests == 2_000
+
+    def test_records_that_the_transform_leaves_out_count_as_skipped_and_the_counts_add_up(self, deliver):
+        shaping = EventShaping(transform=lambda record: record if record["properties"]["n"] % 3 else None)
+        with ScriptedServer(echo) as server:
+            run = deliver(server, usage(300), shaping=shaping)
+        assert run.counts == (300, 200, 0, 0, 100)
+        assert run.tally.settled == 300
 
     def test_events_that_lago_has_are_duplicates_and_the_rest_goes_in_one_more_request(self, deliver):
         store = Store()

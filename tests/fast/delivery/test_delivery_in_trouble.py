@@ -260,6 +260,21 @@ class TestPace:
             deliver(server, usage(5_000), concurrency=10)
         assert server.most_at_once == 10
 
+    def test_nothing_but_429_for_long_ends_the_delivery_to_be_retried_by_airflow(self, deliver, monkeypatch):
+        monkeypatch.setattr("airflow_provider_lago.delivery.courier._PATIENCE", 0.1)
+        with ScriptedServer(lambda request: Reply(429)) as server:
+            run = deliver(server, usage(500))
+        assert "too many requests" in run.halt.why
+        assert not run.halt.final
+        assert run.counts[1:] == (0, 0, 0, 0)
+
+    def test_a_429_among_good_answers_is_no_reason_to_end(self, deliver, monkeypatch):
+        monkeypatch.setattr("airflow_provider_lago.delivery.courier._PATIENCE", 0.1)
+        turns = itertools.count()
+        with ScriptedServer(lambda request: echo(request) if next(turns) % 2 else Reply(429)) as server:
+            run = deliver(server, usage(3_000))
+        assert run.counts == (3_000, 3_000, 0, 0, 0)
+
     def test_a_halt_does_not_wait_for_the_pace(self, deliver):
         replies = iter([None, Reply(429, b"", {"Retry-After": "60"}), Reply(401, b"", delay=0.2)])
 
