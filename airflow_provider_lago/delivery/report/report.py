@@ -146,13 +146,17 @@ class FolderReport:
         self._folder = folder
         self._run = dict(run)
         _check_owner(folder, self._run)
+        names = [REJECTED, *([RECEIPTS] if receipts else []), *([CONFLICTS] if conflicts else [])]
         if marks is None:
             folder.keep_earlier(REJECTED, RECEIPTS, CONFLICTS, SUMMARY)
-        names = [REJECTED, *([RECEIPTS] if receipts else []), *([CONFLICTS] if conflicts else [])]
+        else:
+            # Before any file is cut to its mark.
+            _check_continues(folder, self._run)
+            for name in names:
+                if name not in marks:
+                    raise CannotContinueError(f"the try before wrote no {name}")
         self._files: dict[str, Lines] = {}
         for name in names:
-            if marks is not None and name not in marks:
-                raise CannotContinueError(f"the try before wrote no {name}")
             self._files[name] = folder.lines(name, mark=None if marks is None else marks[name])
         self._write_summary({"halted": "running, or killed"})
 
@@ -248,14 +252,26 @@ def write_preview(folder: Folder, requests: Iterable[Mapping[str, Any]]) -> str:
 
 def _check_owner(folder: Folder, run: Mapping[str, Any]) -> None:
     """Two tasks that write into one folder would tear each other's evidence apart."""
-    try:
-        owner = msgspec.json.decode(folder.read(SUMMARY) or b"")["run"]
-        other = [name for name in _OWNER if name in run and owner.get(name) != run[name]]
-    except (OSError, msgspec.DecodeError, KeyError, TypeError, AttributeError):
-        return
-    if other:
+    owner = _owner(folder)
+    if owner is not None and any(owner.get(name) != run[name] for name in _OWNER if name in run):
         raise ReportInUseError(
             f"{str(folder)!r} holds the report of task {owner.get('task_id')!r} of DAG "
             f"{owner.get('dag_id')!r}: give each task a folder of its own, such as "
             "'.../{{ run_id }}/{{ task.task_id }}'"
         )
+
+
+def _check_continues(folder: Folder, run: Mapping[str, Any]) -> None:
+    """Another run may have begun in this folder before this one was retried: marks of the one cut the other's files."""
+    owner = _owner(folder)
+    if owner is not None and "run_id" in run and owner.get("run_id") != run["run_id"]:
+        raise CannotContinueError(f"{str(folder)!r} holds the report of run {owner.get('run_id')!r} now")
+
+
+def _owner(folder: Folder) -> Mapping[str, Any] | None:
+    """Return which run's report is in a folder; None where none can be told."""
+    try:
+        owner = msgspec.json.decode(folder.read(SUMMARY) or b"")["run"]
+    except (OSError, msgspec.DecodeError, KeyError, TypeError):
+        return None
+    return owner if isinstance(owner, Mapping) else None
