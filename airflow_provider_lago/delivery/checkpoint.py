@@ -164,46 +164,52 @@ def fingerprint(plan: Plan[Any], run: Mapping[str, Any]) -> str | None:
     return hashlib.blake2b(said, digest_size=20).hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, within: tuple[int, ...] = ()) -> Any:
     """Return a setting as JSON that says the same in every process."""
     if isinstance(value, StartOfTry):
         return "now"
     if value is None or type(value) in _PLAIN:
         return value
+    if id(value) in within:  # such as a function that calls itself, being a variable of its own
+        return ["itself", len(within) - within.index(id(value))]
+    inside = (*within, id(value))
     if isinstance(value, Mapping):
-        return [[str(name), _plain(item)] for name, item in sorted(value.items(), key=lambda item: str(item[0]))]
+        return [
+            [str(name), _plain(item, inside)] for name, item in sorted(value.items(), key=lambda item: str(item[0]))
+        ]
     if isinstance(value, (set, frozenset)):
-        return sorted(repr(_plain(item)) for item in value)
+        return sorted(repr(_plain(item, inside)) for item in value)
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
-        return [_plain(item) for item in value]
+        return [_plain(item, inside) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
-        settings = [(field.name, _plain(getattr(value, field.name))) for field in fields(value)]
+        settings = [(field.name, _plain(getattr(value, field.name), inside)) for field in fields(value)]
         return [type(value).__qualname__, settings]
     if callable(value):
-        return _code_of(value)
+        return _code_of(value, inside)
     # Without a text of its own an object has one with its address, which says nothing.
     kind = type(value)
     has_text = any("__str__" in base.__dict__ or "__repr__" in base.__dict__ for base in kind.__mro__[:-1])
     return [kind.__qualname__, str(value) if has_text else ""]
 
 
-def _code_of(function: Callable[..., Any]) -> Any:
+def _code_of(function: Callable[..., Any], within: tuple[int, ...]) -> Any:
     if isinstance(function, partial):
-        return ["partial", _code_of(function.func), _plain(function.args), _plain(function.keywords)]
+        settings = [_plain(function.args, within), _plain(function.keywords, within)]
+        return ["partial", _plain(function.func, within), *settings]
     if isinstance(function, MethodType):
-        return ["method", type(function.__self__).__qualname__, _code_of(function.__func__)]
+        return ["method", type(function.__self__).__qualname__, _plain(function.__func__, within)]
     if isinstance(function, FunctionType):
-        closure = [_plain(cell.cell_contents) for cell in function.__closure__ or () if _is_filled(cell)]
-        defaults = [_plain(function.__defaults__), _plain(function.__kwdefaults__)]
+        closure = [_content(cell, within) for cell in function.__closure__ or ()]
+        defaults = [_plain(function.__defaults__, within), _plain(function.__kwdefaults__, within)]
         return [function.__module__, function.__qualname__, _digest(function.__code__), closure, defaults]
     return [type(function).__qualname__, getattr(function, "__qualname__", "")]
 
 
-def _is_filled(cell: Any) -> bool:
+def _content(cell: Any, within: tuple[int, ...]) -> Any:
     try:
-        return cell.cell_contents is not None
+        return _plain(cell.cell_contents, within)
     except ValueError:
-        return False
+        return "empty"
 
 
 def _digest(code: CodeType) -> str:

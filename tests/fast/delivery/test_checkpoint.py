@@ -183,3 +183,22 @@ class TestReading:
     def test_one_of_something_else_is_not_used_and_the_reason_is_told(self, stored, reason):
         with pytest.raises(NotUsable, match=reason):
             read_checkpoint(stored, "f", 3)
+
+
+def recursive():
+    def clean(record):
+        return {name: clean(value) if isinstance(value, dict) else value for name, value in record.items()}
+
+    return clean
+
+
+def test_a_function_inside_another_may_call_itself():
+    assert mark(transform=recursive()) == mark(transform=recursive())
+    assert mark(transform=recursive()) != mark(transform=double)
+
+
+def test_a_variable_of_a_function_that_is_none_is_told_from_another():
+    def adding(first, second):
+        return lambda record: {**record, "first": first, "second": second}
+
+    assert mark(transform=adding(None, 1)) != mark(transform=adding(1, None))
