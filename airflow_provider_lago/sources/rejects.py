@@ -14,6 +14,9 @@ from airflow_provider_lago.sources.rows import BEGINNING, Row, Start, Unreadable
 #: What a report's file of rejects is called, and those of earlier runs beside it.
 NAME = re.compile(r"rejected(\.[0-9]+)?\.jsonl")
 
+#: What a report keeps of a record that cannot be read again, in bytes.
+_KEPT = 2_000
+
 
 class _Reject(msgspec.Struct):
     """What makes a line one of a report, and not a record of a file that happens to be called so."""
@@ -26,6 +29,8 @@ class _Reject(msgspec.Struct):
     record: msgspec.Raw
     payload: msgspec.Raw
     run: msgspec.Raw
+    #: Whether JSON cannot show the record as it was: what it shows must not be delivered in its place.
+    altered: bool = False
 
 
 _read = msgspec.json.Decoder(_Reject).decode
@@ -64,6 +69,9 @@ def _unwrapped(row: Row) -> Row:
     except msgspec.DecodeError:
         return row
     data = bytes(reject.record)
+    if reject.altered and data[:1] == b"{":
+        text = data[:_KEPT].decode("utf-8", "replace")
+        return Row(row.position, reject.origin, reject.line, Unreadable(reject.reason, reject.detail, text))
     if data[:1] in b'"n':  # a text that was no record, or none at all: it still is not
         return Row(row.position, reject.origin, reject.line, Unreadable(reject.reason, reject.detail, _text(data)))
     return Row(row.position, reject.origin, reject.line, data)

@@ -44,6 +44,27 @@ def printable(data: Any) -> Any:
     return data
 
 
+def is_altered(data: Any) -> bool:
+    """
+    Tell whether :func:`printable` shows another record: read again it would pass for what the source never said.
+
+    :param data: What a row holds.
+    """
+    if isinstance(data, str):
+        try:
+            data.encode()
+        except UnicodeEncodeError:
+            return True
+        return False
+    if isinstance(data, (float, Decimal)):
+        return not math.isfinite(data)
+    if isinstance(data, int):
+        return data.bit_length() > _LONGEST_INT
+    if isinstance(data, Mapping):
+        return any(is_altered(name) or is_altered(value) for name, value in data.items())
+    return isinstance(data, (list, tuple)) and any(map(is_altered, data))
+
+
 def as_text(data: Any) -> str:
     """
     Return what a person can read of a record that no JSON can show.

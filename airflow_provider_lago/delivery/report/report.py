@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from airflow_provider_lago.delivery.report.printable import as_text, printable
+from airflow_provider_lago.delivery.report.printable import as_text, is_altered, printable
 from airflow_provider_lago.sources.rows import Row
 from airflow_provider_lago.storage.folders import Folder, LocalFolder
 from airflow_provider_lago.storage.lines import CannotContinueError, Lines
@@ -180,6 +180,8 @@ class FolderReport:
             "run": self._run,
         }
         try:
+            if is_altered(row.data):
+                line["altered"] = True
             text = _encode({**line, "record": printable(row.data)})
         except Exception:  # noqa: BLE001 - whatever the record is, the reason must be written down
             text = _encode({**line, "record": as_text(row.data)})
