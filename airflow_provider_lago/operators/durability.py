@@ -99,9 +99,15 @@ def find_durability(
         checkpoints = FolderCheckpoints(folder)
     else:
         return None
-    mark = fingerprint(plan, run) if wanted else None
-    if wanted and mark is None:
-        log.info("%s can be read only once: a retry begins with the first record", plan.source)
+    mark = None
+    if wanted:
+        try:
+            mark = fingerprint(plan, run)
+            why = "it can be read only once"
+        except Exception as error:  # noqa: BLE001 - settings may be of any class of the user's
+            why = f"{type(error).__name__}: {error}"
+        if mark is None:
+            log.info("%s cannot be told from another source (%s): a retry begins anew", plan.source, why)
     life = _life(context)
     try:
         stored = checkpoints.load()

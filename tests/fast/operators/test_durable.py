@@ -232,7 +232,7 @@ class TestAnew:
         lago.answer = lago.store.take
         summary = deliver(place, 2, records=iter(usage(1_000)), report_path=tmp_path / "report")
         assert summary["accepted"] + summary["duplicate"] == 1_000
-        assert "can be read only once" in said()
+        assert "it can be read only once" in said()
 
 
 class TestStore:
@@ -295,3 +295,18 @@ def test_rejects_by_lago_are_reported_once_over_all_tries(lago, tmp_path):
     positions = [line["position"] for line in lines(tmp_path / "report" / "rejected.jsonl")]
     assert sorted(positions) == list(range(8, 3_001, 10))
     assert RetryPolicy().attempts == 3
+
+
+def test_settings_whose_fingerprint_fails_cost_the_checkpoint_and_nothing_else(lago, said):
+    class Odd:
+        def __str__(self):
+            raise RuntimeError("not now")
+
+    def transform(record, odd=Odd()):  # noqa: B008
+        return record
+
+    state = State()
+    summary = deliver(state, records=usage(10), transform=transform)
+    assert counts(summary) == (10, 10, 0, 0, 0)
+    assert state.saved == []
+    assert "not now" in said()
