@@ -80,8 +80,8 @@ class Auditor:
             return Conflict(f"{_KNOWN} {why}")
         differs = differences(event.checked.payload, held)
         if any(name.startswith("properties") for name in differs):
-            computed = f"properties.{await self._computed_property(held.get('code'))}"
-            differs = [name for name in differs if name != computed]
+            computed = await self._computed_property(held.get("code"))
+            differs = [name for name in differs if computed is None or name != f"properties.{computed}"]
         return Conflict(_describe(differs), differs, exact_json.encode(held)) if differs else None
 
     async def _held(self, event: Event) -> Mapping[str, Any]:
@@ -123,7 +123,7 @@ class Auditor:
             self._computed = {
                 str(metric.get("code")): str(metric.get("field_name"))
                 async for metric in self._listed("billable_metrics", {})
-                if metric.get("expression")
+                if metric.get("expression") and metric.get("field_name")
             }
         return self._computed.get(str(code))
 

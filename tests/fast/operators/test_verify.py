@@ -167,6 +167,12 @@ def test_a_property_that_lago_computes_itself_is_no_difference(lago_sandbox, tmp
     assert counts == (20, 0, 0, 20)
 
 
+def test_a_property_called_none_is_none_that_lago_computes(lago_sandbox, tmp_path):
+    execute(usage(1, properties={"None": 10}), report_path=tmp_path / "a")
+    _, counts = execute(usage(1, properties={"None": 12}), report_path=tmp_path / "b")
+    assert counts == (1, 0, 0, 1)
+
+
 @pytest.mark.parametrize("batch_size", [100, 1])
 def test_an_event_whose_answer_was_lost_is_looked_at_and_is_no_duplicate(lago_sandbox, tmp_path, batch_size):
     lago_sandbox.fault("lost_response", method="POST", first_of_each_body=True)
