@@ -160,12 +160,13 @@ def fingerprint(plan: Plan[Any], run: Mapping[str, Any]) -> str | None:
     settings = plan.settings
     # The key tells one organization from another on the same server. A digest of it and of all else gives nothing away.
     target = [settings.api_url, settings.ingest_url, settings.api_key]
-    said = msgspec.json.encode([type(plan).__name__, source, shape, target, _plain(run)])
-    return hashlib.blake2b(said, digest_size=20).hexdigest()
+    # Not as JSON, which has neither half a surrogate pair nor NaN: settings may hold what each record is rejected for.
+    said = repr([type(plan).__name__, source, shape, target, _plain(run)])
+    return hashlib.blake2b(said.encode("utf-8", "backslashreplace"), digest_size=20).hexdigest()
 
 
 def _plain(value: Any, within: tuple[int, ...] = ()) -> Any:
-    """Return a setting as JSON that says the same in every process."""
+    """Return a setting in plain values, whose text is the same in every process."""
     if isinstance(value, StartOfTry):
         return "now"
     if value is None or type(value) in _PLAIN:

@@ -202,3 +202,8 @@ def test_a_variable_of_a_function_that_is_none_is_told_from_another():
         return lambda record: {**record, "first": first, "second": second}
 
     assert mark(transform=adding(None, 1)) != mark(transform=adding(1, None))
+
+
+def test_a_constant_that_no_json_can_hold_does_not_end_the_delivery_at_its_fingerprint():
+    assert mark(constants={"properties.x": "\udcff"}) != mark(constants={"properties.x": "\udcfe"})
+    assert mark(constants={"properties.x": float("nan")}) != mark(constants={"properties.x": None})
