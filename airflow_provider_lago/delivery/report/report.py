@@ -155,6 +155,9 @@ class FolderReport:
             for name in names:
                 if name not in marks:
                     raise CannotContinueError(f"the try before wrote no {name}")
+            if RECEIPTS in marks and not receipts:
+                # They would stay here, and end with the records of the try before.
+                raise CannotContinueError(f"the try before wrote {RECEIPTS}, and this one is to write none")
         self._files: dict[str, Lines] = {}
         for name in names:
             self._files[name] = folder.lines(name, mark=None if marks is None else marks[name])

@@ -50,3 +50,10 @@ def test_nothing_is_cut_where_a_file_is_missing_that_this_try_wants(tmp_path):
         FolderReport(tmp_path, run("monday", 2), marks=marks, receipts=True)
 
     assert len((tmp_path / "rejected.jsonl").read_bytes().splitlines()) == 2
+
+
+def test_receipts_that_this_try_does_not_want_are_not_left_half_written(tmp_path):
+    marks = FolderReport(tmp_path, run("monday"), receipts=True).seal()
+
+    with pytest.raises(CannotContinueError, match="receipts"):
+        FolderReport(tmp_path, run("monday", 2), marks=marks)
