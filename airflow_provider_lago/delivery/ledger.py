@@ -106,13 +106,20 @@ class Ledger:
         self._lock = threading.Lock()
         self._notes = 0
 
-    def accept(self, batch: Batch, indexes: Sequence[int], answered: Answered = _UNANSWERED) -> None:
-        """Give these events of a batch the outcome accepted; their twins are duplicates."""
+    def accept(self, batch: Batch, indexes: Sequence[int], answered: Answered = _UNANSWERED, reason: str = "") -> None:
+        """
+        Give these events of a batch the outcome accepted; their twins are duplicates.
+
+        :param batch: The batch.
+        :param indexes: Which of its events.
+        :param answered: What the answer tells.
+        :param reason: What a receipt has to say where no answer said that Lago took them.
+        """
         with self._writing():
             if self.wants_receipts:
                 lago_ids = answered.lago_ids[: len(indexes)]
                 for index, lago_id in zip_longest(indexes, lago_ids):
-                    settled = Settled(Outcome.ACCEPTED, lago_id=lago_id)
+                    settled = Settled(Outcome.ACCEPTED, lago_id=lago_id, reason=reason)
                     self._receipt([_entry(batch.events[index])], settled, answered.request_id)
                 self._receipt_of_twins(batch, indexes, answered)
             self.tally.accepted += len(indexes)

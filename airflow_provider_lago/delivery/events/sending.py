@@ -32,6 +32,9 @@ from airflow_provider_lago.delivery.transport import Transport
 if TYPE_CHECKING:
     from airflow_provider_lago.delivery.events.plan import EventPlan
 
+#: What a receipt says of an event that a killed try may have sent, and that Lago has.
+_FOUND = "in Lago already; the try before may have sent it"
+
 #: Tries of a request that the server fails with a 500 while it takes others: then the events are looked at one half
 #: after the other, to find the one that it cannot take.
 _TRIES_BEFORE_HALVING = 3
@@ -152,14 +155,15 @@ class Sender(Courier[Batch]):
         if self._plan.audit:
             duplicates = await self._audit(batch, duplicates, answered)
         if is_ours:
-            ours, known = duplicates, []
+            ours, known, why = duplicates, [], ""
         else:
             # What an earlier try of this task may have sent before it was killed, it did.
             sent_to, events = self._ledger.sent_to, batch.events
             ours = [index for index in duplicates if events[index].row.position <= sent_to]
             known = [index for index in duplicates if events[index].row.position > sent_to]
+            why = _FOUND
         if ours:
-            self._ledger.accept(batch, ours, answered)
+            self._ledger.accept(batch, ours, answered, why)
         if known:
             self._ledger.duplicate(batch, known, answered)
         for at, refusal in verdict.rejected.items():

@@ -310,3 +310,20 @@ def test_settings_whose_fingerprint_fails_cost_the_checkpoint_and_nothing_else(l
     assert counts(summary) == (10, 10, 0, 0, 0)
     assert state.saved == []
     assert "not now" in said()
+
+
+def test_a_receipt_tells_what_is_only_known_to_be_in_lago(lago, tmp_path):
+    """A killed try may have sent it; so may somebody else before."""
+    lago.store.held.update(f"t{n}" for n in range(100, 1_000))
+    state, arguments = State(), {"records": usage(1_000), "report_path": tmp_path / "report", "receipts": True}
+    lago.answer = fails_after(1, lago.store.take)
+    with pytest.raises(LagoDeliveryError):
+        deliver(state, **arguments)
+    lago.answer = lago.store.take
+    deliver(state, 2, **arguments)
+    receipts = {line["position"]: line for line in lines(tmp_path / "report" / "receipts.jsonl")}
+    assert len(receipts) == 1_000
+    found = [line for line in receipts.values() if line["reason"] == "in Lago already; the try before may have sent it"]
+    assert found
+    assert {line["outcome"] for line in found} == {"accepted"}
+    assert all(line["reason"] for line in receipts.values() if line["position"] > 100)
