@@ -74,7 +74,7 @@ class Courier(ABC, Generic[Unit]):
         try:
             await self._responses.put(response)
         except OSError as error:
-            self._stop(Halt(f"Lago's answers cannot be written: {error.strerror or error}", final=False))
+            self.stop(Halt(f"Lago's answers cannot be written: {error.strerror or error}", final=False))
 
     def _note_health(self, started: float) -> None:
         self._healthy += 1
@@ -87,13 +87,10 @@ class Courier(ABC, Generic[Unit]):
         now = time.monotonic()
         self._throttled_since = self._throttled_since or now
         if now - self._throttled_since > _PATIENCE:
-            self._stop(Halt(f"nothing but 'too many requests' (HTTP 429) for {_PATIENCE:g} s", final=False))
+            self.stop(Halt(f"nothing but 'too many requests' (HTTP 429) for {_PATIENCE:g} s", final=False))
 
     def stop(self, halt: Halt) -> None:
         """End the delivery; what is in flight is settled."""
-        self._stop(halt)
-
-    def _stop(self, halt: Halt) -> None:
         if self.halt is None:
             self.halt = halt
             self._halted.set()

@@ -141,7 +141,7 @@ class Caller(Courier[Job]):
         if reply.unknown and end.outcome is Outcome.REJECTED:
             self._doubts_of[call.reads] += 1
             if self._doubts_of[call.reads] >= _MOST_DOUBTS:
-                self._stop(Halt(f"{_MOST_DOUBTS} requests in a row without an answer: {end.reason}", final=False))
+                self.stop(Halt(f"{_MOST_DOUBTS} requests in a row without an answer: {end.reason}", final=False))
         if self._forwards and answer is not None:
             records = [(entry.row.position, entry.id) for entry in job.entries]
             body = self._filtered(job, answer)
@@ -182,7 +182,7 @@ class Caller(Courier[Job]):
                 case SlowDown():
                     self._note_429()
                 case Stop():
-                    self._stop(Halt(verdict.why, verdict.final))
+                    self.stop(Halt(verdict.why, verdict.final))
                     return None
                 case Again():
                     tries += 1
@@ -250,7 +250,7 @@ class Caller(Courier[Job]):
             self._held_up.add(parked.job.order)
 
     def _give_up(self, job: Job, why: str) -> None:
-        self._stop(Halt(f"gave up at {job.entries[0].row.where}: {why}", final=False))
+        self.stop(Halt(f"gave up at {job.entries[0].row.where}: {why}", final=False))
 
 
 def _say(conversation: Conversation, reply: Reply) -> Call | Settled | Lost:

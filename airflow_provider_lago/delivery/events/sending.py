@@ -136,7 +136,7 @@ class Sender(Courier[Batch]):
                 self._note_429()
                 return [part]
             case Stop():
-                self._stop(Halt(verdict.why, verdict.final))
+                self.stop(Halt(verdict.why, verdict.final))
         return []
 
     def _judge(self, answer: Answer | Failure, size: int) -> Verdict:
@@ -206,7 +206,7 @@ class Sender(Courier[Batch]):
                 case SlowDown():
                     self._note_429()
                 case Stop():
-                    self._stop(Halt(verdict.why, verdict.final))
+                    self.stop(Halt(verdict.why, verdict.final))
                 case Again():
                     tries += 1
                     if tries < self._policy.attempts:
@@ -215,7 +215,7 @@ class Sender(Courier[Batch]):
                         return result  # such as a firewall's, at this one id: a list does without it
                     else:
                         why = f"gave up after {tries} tries to look up what Lago holds: {verdict.why}"
-                        self._stop(Halt(why, final=False))
+                        self.stop(Halt(why, final=False))
                 case _:
                     self._throttled_since = None
                     return result if isinstance(result, Answer) else None
@@ -242,7 +242,7 @@ class Sender(Courier[Batch]):
         elif failure.outage:
             self._give_up(batch, part, failure)
         elif not self._healthy and self._refused >= _MOST_REFUSED:
-            self._stop(Halt(f"everything is refused: {failure.refusal.reason}", final=True))
+            self.stop(Halt(f"everything is refused: {failure.refusal.reason}", final=True))
         else:
             self._refused += 1
             self._ledger.refuse(batch, part.indexes[0], failure.refusal, self._answered(answer))
@@ -268,7 +268,7 @@ class Sender(Courier[Batch]):
     def _give_up(self, batch: Batch, part: _Part, failure: Opaque) -> None:
         one = f" ({batch.events[part.indexes[0]].row.where})" if len(part.indexes) == 1 else ""
         why = f"gave up after {part.tries} tries of one request{one}: {failure.refusal.reason}"
-        self._stop(Halt(why, final=False, unproven=not failure.outage))
+        self.stop(Halt(why, final=False, unproven=not failure.outage))
 
     def _tries_worth(self, part: _Part, proven: bool) -> int:
         """Return how often a failing request is tried before it is looked into."""
