@@ -190,5 +190,7 @@ def _sort(named: Mapping[int, Any]) -> Sorted:
 
 
 def _opaque_422(answer: Answer, error: LagoError) -> Opaque:
-    by_lago = is_of_lago(answer)  # if not, the answer may have been cut on its way
-    return Opaque(Refusal(error.message, error.code or "422"), lasts=by_lago, blames=by_lago)
+    by_lago = is_of_lago(answer)
+    # Emptied or cut on its way, it may have said that Lago has the events already: nobody can be held to be at fault.
+    lost = answer.json() is None and not is_web_page(answer)
+    return Opaque(Refusal(error.message, error.code or "422"), lasts=by_lago, blames=by_lago, outage=lost)

@@ -49,7 +49,11 @@ def opaque(reason, code, **facts):
         ),
         (lagos(422, "other"), opaque("No (other)", "other", lasts=True, blames=True)),
         (lagos(422), opaque("No", "422", lasts=True, blames=True)),
-        (answer(422, b""), opaque("HTTP 422 with an empty body", "422")),
+        (answer(422, b""), opaque("HTTP 422 with an empty body", "422", outage=True)),
+        (
+            answer(422, b"<html>", **{"content-type": "text/html"}),
+            opaque("HTTP 422 with a body that is not Lago's JSON (text/html)", "422"),
+        ),
         (
             answer(201, b"{}"),
             opaque("HTTP 201 is not an answer of Lago to events", "200", outage=True, stored=True),
