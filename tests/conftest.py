@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -24,3 +26,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure() -> None:
     """Leave nothing behind."""
     shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """Give a PostgreSQL server to all tests that need one; see ``support.postgres``."""
+    from support.postgres import running_postgres, why_missing
+
+    if why := why_missing():
+        pytest.skip(why)
+    with running_postgres() as server:
+        yield server
