@@ -21,7 +21,7 @@ from airflow_provider_lago.delivery.report import EvidenceError, NoReport, Repor
 from airflow_provider_lago.delivery.responses import NoResponses, Responses
 from airflow_provider_lago.delivery.tally import Tally
 from airflow_provider_lago.delivery.transport import Transport
-from airflow_provider_lago.sources.rows import BEGINNING, Row, Source, SourceError, Start
+from airflow_provider_lago.sources.rows import BEGINNING, BrokenOff, Row, Source, SourceError, Start
 
 #: Seconds between two lines of progress in the log.
 _PROGRESS_EVERY = 5.0
@@ -208,7 +208,7 @@ def _halt_of(fault: Exception | None, *, foreign: bool) -> Halt | None:
     """Return what an error of the source means, once all that was read is settled; the user's own is raised."""
     if fault is None:
         return None
-    if isinstance(fault, EvidenceError):
+    if isinstance(fault, (EvidenceError, BrokenOff)):
         return Halt(str(fault), final=False)
     if isinstance(fault, SourceError):
         return Halt(str(fault), final=True)

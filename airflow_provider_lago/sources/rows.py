@@ -17,6 +17,10 @@ class NothingFound(SourceError):
     """A glob that matches no file: an error, unless the user said that it is normal."""
 
 
+class BrokenOff(Exception):
+    """A source that could not be read to its end; another try may. The text says why."""
+
+
 class Unreadable(NamedTuple):
     """
     A piece of the source that is not a record.
@@ -32,7 +36,7 @@ class Unreadable(NamedTuple):
 
 
 class Cells(dict[str, Any]):
-    """A record of a table of texts in which None stands for an empty cell, and not for the value null."""
+    """A record of a table in which None stands for an empty cell, and not for the value null of JSON."""
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -53,11 +57,14 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     @property
     def where(self) -> str:
         """The place in words, as a person looks for it."""
-        return f"{self.origin} line {self.line}" if self.origin != RECORDS else f"record {self.line}"
+        unit = _UNITS.get(self.origin)
+        return f"{self.origin} line {self.line}" if unit is None else f"{unit} {self.line}"
 
 
-#: The origin of rows that did not come from a file.
-RECORDS = "records"
+#: The origins of rows that did not come from a file.
+RECORDS, SQL = "records", "sql"
+
+_UNITS = {RECORDS: "record", SQL: "row"}
 
 
 class Start(NamedTuple):
