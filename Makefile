@@ -6,12 +6,13 @@ AIRFLOW ?= 3.3.*
 PYTEST_ARGS ?=
 MUTANTS ?=
 CHAOS_ARGS ?=
+BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test chaos mutants lint format clean
+.PHONY: help setup demo ui test chaos bench mutants lint format clean
 
 help:  ## show this help
 	@echo "make <target>, with PYTHON=$(PYTHON) AIRFLOW=$(AIRFLOW) VENV=$(VENV)"
@@ -34,6 +35,10 @@ test: $(INSTALLED)  ## all tests
 chaos: $(INSTALLED)  ## 2,000 random deliveries of 10,000 events under random faults, about an hour; CHAOS_ARGS="--runs 100" for fewer
 	$(BIN)/python tests/chaos/run.py --runs 2000 --events 10000 --seed 1 $(CHAOS_ARGS)
 
+bench: $(INSTALLED)  ## how fast, beside other clients and the limit, half an hour; BENCH_ARGS=--quick tries it; needs cc and wrk
+	@$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --group bench || $(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
+
 mutants: $(INSTALLED)  ## break the core in small ways: which do the tests not notice? Hours; MUTANTS="--sample 1200" is less
 	$(BIN)/python scripts/mutants.py $(MUTANTS)
 
@@ -48,5 +53,5 @@ format: $(INSTALLED)  ## mend style where it can be mended
 	$(BIN)/ruff format .
 
 clean:  ## remove what was made here
-	rm -rf .venv .venv-2.11 .demo .mutants .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build
+	rm -rf .venv .venv-2.11 .demo .bench .mutants .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,72 +1,130 @@
-"""What the benchmarks share: a usage file, the sink as a process of its own, the operator outside of a scheduler."""
+"""What the benchmarks deliver: the same usage in each format, seeded, about 230 bytes an event."""
 
 from __future__ import annotations
 
-import atexit
-import contextlib
+import csv
+import gzip
 import json
-import os
 import random
 import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-if "AIRFLOW_HOME" not in os.environ:
-    os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="lago-benchmark-")
-    atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
-os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
+BATCH = 100
 
-KEY = "11111111-2222-4333-8444-555555555555"
-SINK = Path(__file__).with_name("sink.py")
+#: Columns of the flat formats that become properties.
+PROPERTIES = ("endpoint", "method", "bytes", "region", "latency_ms")
+
+#: What the operator is told about a format whose records are no events yet.
+FLAT = {"properties": list(PROPERTIES)}
+MAPPED = {
+    "fields": {"external_subscription_id": "account.id", "code": "metric", "timestamp": "at"},
+    "properties": list(PROPERTIES),
+    "transaction_id": "hash",
+}
 
 
-def write_usage(path: Path, count: int) -> Path:
-    """Write a JSONL file of events of about 230 bytes each, the same ones every time."""
-    rng = random.Random(7)
-    with path.open("w") as stream:
-        for n in range(count):
-            event = {
-                "transaction_id": f"txn-{n:012d}",
-                "external_subscription_id": f"sub_{rng.randrange(10_000):06d}",
-                "code": "api_calls",
-                "timestamp": 1_790_000_000 + n // 50,
-                "properties": {
-                    "endpoint": f"/v1/things/{rng.randrange(500)}",
-                    "method": rng.choice(["GET", "POST"]),
-                    "bytes": rng.randrange(10_000_000),
-                    "region": rng.choice(["us-east-1", "eu-west-1"]),
-                    "latency_ms": rng.randrange(10_000) / 10,
-                },
-            }
-            stream.write(json.dumps(event, separators=(",", ":")) + "\n")
+def records(count: int) -> Iterator[dict[str, Any]]:
+    """Yield flat records, the same ones every time."""
+    draw = random.Random(7).random
+    for number in range(count):
+        yield {
+            "transaction_id": f"txn-{number:012d}",
+            "external_subscription_id": f"sub_{int(draw() * 10_000):06d}",
+            "code": "api_calls",
+            "timestamp": 1_790_000_000 + number // 50,
+            "endpoint": f"/v1/things/{int(draw() * 500)}",
+            "method": "GET" if draw() < 0.5 else "POST",
+            "bytes": int(draw() * 10_000_000),
+            "region": "us-east-1" if draw() < 0.5 else "eu-west-1",
+            "latency_ms": int(draw() * 10_000) / 10,
+        }
+
+
+def _event(record: dict[str, Any]) -> dict[str, Any]:
+    properties = {name: record[name] for name in PROPERTIES}
+    return {**{name: value for name, value in record.items() if name not in properties}, "properties": properties}
+
+
+def _foreign(record: dict[str, Any]) -> dict[str, Any]:
+    """A record as some application writes it: no id, names of its own, and columns that nobody wants."""
+    return {
+        "account": {"id": record["external_subscription_id"], "plan": "pro"},
+        "metric": record["code"],
+        "at": record["timestamp"],
+        "trace": record["transaction_id"],
+        **{name: record[name] for name in PROPERTIES},
+    }
+
+
+def write(folder: Path, name: str, count: int) -> Path:
+    """
+    Write a source, or return the one that is there.
+
+    :param folder: Where.
+    :param name: One of :data:`WRITERS`.
+    :param count: Number of events.
+    """
+    suffix, writer = WRITERS[name]
+    path = folder / f"{name}-{count}{suffix}"
+    if not path.exists():
+        half = path.with_name(f"half-{path.name}")
+        writer(half, count)
+        half.rename(path)
     return path
 
 
-@contextlib.contextmanager
-def sink(delay: float) -> Iterator[str]:
-    """Run the sink and give its address."""
-    with subprocess.Popen([sys.executable, str(SINK), str(delay)], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        finally:
-            process.terminate()
+def _write_lines(path: Path, objects: Iterator[dict[str, Any]]) -> None:
+    encode = json.JSONEncoder(separators=(",", ":")).encode
+    with path.open("w") as stream:
+        stream.writelines(f"{encode(item)}\n" for item in objects)
 
 
-def connect(url: str) -> None:
-    """Let ``lago_default`` be the sink."""
-    os.environ["AIRFLOW_CONN_LAGO_DEFAULT"] = json.dumps({"conn_type": "lago", "host": url, "password": KEY})
+def _write_jsonl(path: Path, count: int) -> None:
+    _write_lines(path, map(_event, records(count)))
 
 
-def execute(**arguments: Any) -> dict[str, Any]:
-    """Run the operator as a task does, from the look-up of the connection to the summary."""
-    from airflow_provider_lago.operators import LagoIngestEventsOperator
+def _write_mapped(path: Path, count: int) -> None:
+    _write_lines(path, map(_foreign, records(count)))
 
-    ti = SimpleNamespace(dag_id="benchmark", run_id="r", task_id="t", map_index=-1, try_number=1)
-    summary: dict[str, Any] = LagoIngestEventsOperator(task_id="t", **arguments).execute({"ti": ti})  # type: ignore[typeddict-item]
-    return summary
+
+def _write_gzip(path: Path, count: int) -> None:
+    with write(path.parent, "jsonl", count).open("rb") as source, gzip.open(path, "wb", compresslevel=6) as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+
+
+def _write_csv(path: Path, count: int) -> None:
+    with path.open("w", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(next(records(1)))
+        rows.writerows(record.values() for record in records(count))
+
+
+def _write_parquet(path: Path, count: int) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    schema = pyarrow.RecordBatch.from_pylist(list(records(1))).schema
+    source = records(count)
+    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+        while group := list(islice(source, 50_000)):
+            writer.write_batch(pyarrow.RecordBatch.from_pylist(group, schema=schema))
+
+
+#: Name of a source -> how its file's name ends, and what writes it.
+WRITERS = {
+    "jsonl": (".jsonl", _write_jsonl),
+    "gzip": (".jsonl.gz", _write_gzip),
+    "csv": (".csv", _write_csv),
+    "parquet": (".parquet", _write_parquet),
+    "mapped": (".jsonl", _write_mapped),
+}
+
+
+def bodies(count: int) -> Iterator[str]:
+    """Yield the bodies of requests with the first events."""
+    events = map(_event, records(count * BATCH))
+    for _ in range(count):
+        yield json.dumps({"events": list(islice(events, BATCH))}, separators=(",", ":"))
