@@ -25,8 +25,10 @@ from airflow_provider_lago.exceptions import (
 )
 from airflow_provider_lago.operators.arguments import Threshold, as_bool, as_count, check_rate, check_whole
 from airflow_provider_lago.operators.durability import begin_anew, conclude, find_durability
+from airflow_provider_lago.operators.files import file_reading, object_store
 from airflow_provider_lago.operators.folders import map_folder, open_folder
 from airflow_provider_lago.sources.files import FileSource
+from airflow_provider_lago.sources.finding import Files
 from airflow_provider_lago.sources.rows import Limited, NothingFound, Source, SourceError
 from airflow_provider_lago.sources.values import ValueSource
 from airflow_provider_lago.storage.lines import CannotContinueError
@@ -54,9 +56,15 @@ class LagoDeliveryOperator(BaseOperator):
 
     :param records: The records: a dict, a list of dicts, or another task's output (``records=that_task.output``). For
         more than some thousand records use ``files``: Airflow renders and stores every element. (templated)
-    :param files: A path, a glob, or a list of them; ``.jsonl``, ``.ndjson`` (one JSON object a line) and ``.csv``
-        (with a header; empty cells are missing values). The ``rejected.jsonl`` of an earlier delivery gives its records
-        as they were read, to be delivered with a better shaping. (templated)
+    :param files: A path, a glob, or a list of them: on this machine, or in an object store
+        (``s3://conn_id@bucket/usage/*.parquet``). ``.jsonl`` and ``.ndjson`` (one JSON object a line), ``.json`` (an
+        array), ``.csv`` and ``.tsv`` (with a header; empty cells are missing values), ``.parquet``, ``.avro``; each may
+        be compressed with gzip, bz2 or zstd. Parts of files, as :func:`~airflow_provider_lago.sharding.plan_shards`
+        gives them, too. The ``rejected.jsonl`` of an earlier delivery gives its records as they were read, to be
+        delivered with a better shaping. (templated)
+    :param file_format: ``jsonl``, ``json``, ``csv``, ``tsv``, ``parquet`` or ``avro``, where the names do not say it.
+    :param csv_options: How CSV files are written, and what their columns hold; see
+        :class:`~airflow_provider_lago.sources.csv_lines.CsvOptions`.
     :param fields: Payload field -> column or dotted path of the record, for columns that are not named like Lago's
         fields. (templated)
     :param constants: Payload field -> value that is the same for all records. Dotted names nest. (templated)
@@ -128,7 +136,9 @@ class LagoDeliveryOperator(BaseOperator):
         self,
         *,
         records: Any = None,
-        files: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+        files: Files | None = None,
+        file_format: str | None = None,
+        csv_options: Mapping[str, Any] | None = None,
         fields: Mapping[str, str] | None = None,
         constants: Mapping[str, Any] | None = None,
         exclude: Sequence[str] | None = None,
@@ -151,6 +161,8 @@ class LagoDeliveryOperator(BaseOperator):
         super().__init__(**kwargs)
         self.records = records
         self.files = files
+        self.file_format = file_format
+        self.csv_options = csv_options
         self.fields = fields
         self.constants = constants
         self.exclude = exclude
@@ -172,6 +184,7 @@ class LagoDeliveryOperator(BaseOperator):
 
     _delivery: Delivery | None = None
     _read_files: Sequence[str] = ()
+    _is_shard = False
 
     @cached_property
     def hook(self) -> LagoHook:
@@ -242,6 +255,10 @@ class LagoDeliveryOperator(BaseOperator):
             raise self._input_error(error) from None
         except ValueError as error:
             raise self._input_error(error) from None
+        except PermissionError as error:
+            raise self._input_error(f"the source cannot be read: {error}") from None
+        except OSError as error:  # of an object store
+            raise LagoDeliveryError(f"Task {self.task_id!r}: the source cannot be read now: {error}") from error
         if preview:
             return self._preview(plan, context)
         self._before_sending(plan, context)
@@ -268,6 +285,10 @@ class LagoDeliveryOperator(BaseOperator):
         if self._delivery is not None:
             self._delivery.stop()
 
+    def _columns(self) -> frozenset[str] | None:
+        """Return the columns that the shaping needs, so that a source may leave out others; None for all."""
+        return None
+
     def _before_sending(self, plan: Plan[Any], context: Context) -> None:
         """Look at what is about to be sent; raise where it must not be."""
 
@@ -281,8 +302,9 @@ class LagoDeliveryOperator(BaseOperator):
         if self.files is None:
             source = ValueSource(self.records)
         else:
-            source = FileSource(self.files)
-            self._read_files = source.paths
+            reading = file_reading(self.file_format, self.csv_options, self._columns())
+            source = FileSource(self.files, reading, object_store)
+            self._read_files, self._is_shard = source.paths, source.is_shard
         most = as_count(self.limit, "limit")
         return source if most is None else Limited(source, most)
 
@@ -462,9 +484,9 @@ class LagoDeliveryOperator(BaseOperator):
     def _judge_empty(self) -> None:
         if self.skip_on_empty:
             raise AirflowSkipException("the source has no records")
-        if self.files is not None:
+        if self.files is not None and not self._is_shard:
             raise self._input_error(f"{self.files!r} holds no records; set skip_on_empty=True where that is normal")
-        self.log.warning("records is empty: nothing was delivered")
+        self.log.warning("The source is empty: nothing was delivered")
 
     def _rejected(self, tally: Tally) -> str:
         most = "; ".join(f"{reason} ({count:,})" for reason, count in tally.reasons.most_common(3))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_lago.api.timestamps import UNITS
 from airflow_provider_lago.delivery.events.identity import RANDOM
 from airflow_provider_lago.delivery.events.plan import LARGEST_BATCH, EventPlan
-from airflow_provider_lago.delivery.events.shaping import EventShaper, EventShaping
+from airflow_provider_lago.delivery.events.shaping import EventShaper, EventShaping, needed_columns
 from airflow_provider_lago.delivery.report import Report
 from airflow_provider_lago.delivery.shaping import StartOfTry
 from airflow_provider_lago.exceptions import LagoRejectedError
@@ -89,10 +89,15 @@ class LagoIngestEventsOperator(LagoDeliveryOperator):
         """Usage is billed, and cannot be deleted."""
         return True
 
+    def _columns(self) -> frozenset[str] | None:
+        shaping = self._event_shaping({})
+        EventShaper(shaping)  # checks the settings before anything is read
+        return needed_columns(shaping)
+
     def _plan(self, common: dict[str, Any]) -> EventPlan:
         check_choice("on_duplicate", self.on_duplicate, ("accept", "fail", "verify"))
-        shaping = self._event_shaping()
-        EventShaper(shaping)  # checks the settings before anything is read
+        shaping = self._event_shaping(self._constants())
+        EventShaper(shaping)
         return EventPlan(
             shaping=shaping,
             batch_size=check_whole("batch_size", self.batch_size, 1, LARGEST_BATCH),
@@ -100,10 +105,10 @@ class LagoIngestEventsOperator(LagoDeliveryOperator):
             **common,
         )
 
-    def _event_shaping(self) -> EventShaping:
+    def _event_shaping(self, constants: Mapping[str, Any]) -> EventShaping:
         return EventShaping(
             fields=self.fields or {},
-            constants=self._constants(),
+            constants=constants,
             exclude=self.exclude or (),
             transform=self.transform,
             edits=self.edits,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from airflow_provider_lago.operators.files import object_store
+from airflow_provider_lago.sources.places import name_in
 from airflow_provider_lago.storage.folders import Folder, LocalFolder, StoreFolder
 
 if TYPE_CHECKING:
@@ -32,21 +34,11 @@ def open_folder(argument: str, path: str | os.PathLike[str], below: str = "", co
     except (TypeError, ValueError) as error:
         raise ValueError(f"{argument}: {error}") from None
     uri = "/".join(part for part in (text.rstrip("/"), below) if part)
-    # Imported where it is used: it brings fsspec, which parsing a DAG file should not cost.
-    from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, ObjectStoragePath
-
-    named = conn_id or rest.partition("/")[0].rpartition("@")[0]
     try:
-        if named:
-            BaseHook.get_connection(named)  # Amazon's provider would go on without it, as an anonymous user
-        # On Airflow 2.11 a conn_id of None hides the one in the URI.
-        prefix = ObjectStoragePath(uri, conn_id=conn_id) if conn_id else ObjectStoragePath(uri)
-        return StoreFolder(prefix.fs, prefix.path, uri)
-    except AirflowNotFoundException as error:
-        problem = f"{argument} {text!r}: {error}"
-    except (ValueError, ImportError) as error:
-        problem = f"{argument} {text!r}: {error}; is the provider of this store installed, with its file system?"
-    raise ValueError(problem)
+        fs = object_store(uri, conn_id)
+    except ValueError as error:
+        raise ValueError(f"{argument} {text!r}: {error}") from None
+    return StoreFolder(fs, name_in(fs, uri), uri)
 
 
 def map_folder(context: Context) -> str:

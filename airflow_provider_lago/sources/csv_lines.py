@@ -137,6 +137,30 @@ def read_csv(
     return position
 
 
+def record_ends(stream: BinaryIO, origin: str, options: CsvOptions) -> Iterator[int]:
+    """
+    Yield the offset behind the header, and behind each record: it is read as :func:`read_csv` reads it.
+
+    :param stream: The open file, at its beginning.
+    :param origin: Its name.
+    :param options: How the file is written.
+    :raises SourceError: as :func:`read_csv`.
+    """
+    lines, reader = _open(stream, origin, options)
+    _read_header(lines, reader, origin, options)
+    while True:
+        yield stream.tell()
+        lines.begin_record()
+        try:
+            next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            continue
+        except _RecordTooLong:
+            _too_long(lines, origin)
+
+
 def check_csv_header(stream: BinaryIO, origin: str, options: CsvOptions | None = None) -> None:
     """
     Check the header of a file.

@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,18 +58,18 @@ class Standalone:
     A running Airflow.
 
     :param folder: Where its files are.
-    :param process: Its first process.
+    :param processes: Its first processes.
     :param address: Of its web server.
     """
 
-    def __init__(self, folder: Path, process: subprocess.Popen[bytes], address: str) -> None:
+    def __init__(self, folder: Path, processes: Sequence[subprocess.Popen[bytes]], address: str) -> None:
         self.folder = folder
-        self._process = process
+        self._processes = processes
         self._address = address
         self._token = ""
 
     def lives(self) -> bool:
-        return self._process.poll() is None
+        return all(process.poll() is None for process in self._processes)
 
     def api(self, method: str, path: str, body: object = None) -> Any:
         """Call Airflow's public API as an administrator."""
@@ -126,18 +126,18 @@ def standalone(folder: Path, dags: Path, count: int, **env: str) -> Iterator[Sta
     :param count: Number of DAGs in them.
     :param env: More of its environment.
     """
-    address = f"http://127.0.0.1:{_free_port()}"
+    address = f"http://127.0.0.1:{free_port()}"
     with (folder / "airflow.log").open("ab") as log:
         process = subprocess.Popen(
             [Path(sys.executable).with_name("airflow"), "standalone"],
-            env={**_environment(folder, dags, address), **env},
+            env={**environment(folder, dags, address), **env},
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    airflow = Standalone(folder, process, address)
+    airflow = Standalone(folder, [process], address)
     try:
         wait_for("Airflow", lambda: airflow.is_up(count), airflow.lives, every=0.5)
         yield airflow
@@ -145,10 +145,11 @@ def standalone(folder: Path, dags: Path, count: int, **env: str) -> Iterator[Sta
         error.add_note((folder / "airflow.log").read_text(errors="replace")[-4_000:])
         raise
     finally:
-        _end(process)
+        end(process)
 
 
-def _environment(folder: Path, dags: Path, address: str) -> dict[str, str]:
+def environment(folder: Path, dags: Path, address: str) -> dict[str, str]:
+    """Return what an Airflow of its own needs to be told."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     return {
         **inherited,
@@ -167,20 +168,21 @@ def _environment(folder: Path, dags: Path, address: str) -> dict[str, str]:
         "AIRFLOW__API__BASE_URL": address,
         "AIRFLOW__API__WORKERS": "1",
         # These two serve logs on fixed ports otherwise, which another Airflow on this machine may use.
-        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(_free_port()),
-        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(_free_port()),
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     """End all of a session: Airflow gives its tasks groups of their own, and one whose parent was killed has no parent."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)

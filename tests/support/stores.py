@@ -95,12 +95,13 @@ class Bucket:
     def uri(self, prefix):
         return f"s3://{self.conn_id}@{self.name}/{prefix}"
 
+    def put(self, key, content):
+        """Write an object."""
+        self._client().put_object(Bucket=self.name, Key=key, Body=content)
+
     def objects(self, prefix=""):
         """Return what lies below a prefix, by key."""
-        import boto3
-
-        keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
-        client = boto3.client("s3", endpoint_url=self._url, **keys)
+        client = self._client()
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
         found = [item["Key"] for page in pages for item in page.get("Contents", ())]
         return {key[len(prefix) :]: client.get_object(Bucket=self.name, Key=key)["Body"].read() for key in found}
@@ -110,6 +111,12 @@ class Bucket:
         content = self.objects(key)[""]
         assert content[-1:] in (b"", b"\n")
         return [json.loads(line) for line in content.splitlines()]
+
+    def _client(self):
+        import boto3
+
+        keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+        return boto3.client("s3", endpoint_url=self._url, **keys)
 
     def _answer(self, request):
         refusal = self.refuse(request)

@@ -133,6 +133,16 @@ class EventShaper:
         return properties
 
 
+def needed_columns(shaping: EventShaping) -> frozenset[str] | None:
+    """Return the columns of records that the settings can make use of; None where that is any of them."""
+    strategy = shaping.transaction_id
+    if shaping.transform is not None or callable(strategy) or not (shaping.fields or shaping.properties):
+        return None
+    paths = [path for _, path, _, _ in (*_columns(shaping), *_property_columns(shaping))]
+    paths += [] if strategy is None or isinstance(strategy, str) else strategy
+    return frozenset(name for path in paths for name in (path, path.partition(".")[0]))
+
+
 def _columns(shaping: EventShaping) -> list[tuple[str, str, Getter, bool]]:
     """Return (event field, path, reader, named by the user); fields that nobody maps keep their own names."""
     columns = [(to, path, getter(path), True) for to, path in shaping.fields.items() if not to.startswith(_NESTED)]

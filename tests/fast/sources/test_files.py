@@ -3,7 +3,8 @@ import os
 
 import pytest
 
-from airflow_provider_lago.sources.files import FileSource, expand
+from airflow_provider_lago.sources import finding
+from airflow_provider_lago.sources.files import FileSource
 from airflow_provider_lago.sources.json_lines import LONGEST_LINE
 from airflow_provider_lago.sources.rows import NothingFound, SourceError, Unreadable
 
@@ -11,6 +12,10 @@ from airflow_provider_lago.sources.rows import NothingFound, SourceError, Unread
 def read(path, content):
     path.write_bytes(content)
     return list(FileSource(str(path)).rows())
+
+
+def expand(files):
+    return [piece.path for piece in finding.expand(files)]
 
 
 def data(rows):
@@ -79,7 +84,7 @@ class TestNames:
     def test_an_unknown_ending_is_refused_with_the_known_ones(self, tmp_path):
         path = tmp_path / "usage.xlsx"
         path.write_text("")
-        with pytest.raises(SourceError, match=r"\.jsonl, \.ndjson, \.csv"):
+        with pytest.raises(SourceError, match=r"\.jsonl, \.ndjson, .*\.csv.*file_format"):
             FileSource(str(path))
 
 
