@@ -54,7 +54,8 @@ def plan_shards(
         not the others run at the same time.
     :param file_format: Format of the files, where their names do not say it.
     :param csv_options: How CSV files are written.
-    :return: For each task the arguments ``files`` and, where it is bounded, ``requests_per_second``; for ``expand_kwargs``.
+    :return: For each task the arguments ``files`` and, where it is bounded, ``requests_per_second``, for
+        ``expand_kwargs``.
     :raises SourceError: if a file is not there or cannot be read.
     :raises ValueError: if an argument is wrong.
     """
@@ -72,7 +73,7 @@ def sum_summaries(summaries: Iterable[Mapping[str, Any] | None]) -> dict[str, An
     Add up what mapped deliveries return.
 
     :param summaries: The summaries; None, of a task that was skipped, counts as nothing.
-    :return: The counts and reasons of all, ``seconds`` of the one that took longest, and how many ``shards`` there were.
+    :return: The counts and reasons of all, ``seconds`` of the one that took longest, and the number of ``shards``.
     :raises ValueError: if one is not the summary of a delivery, as that of a dry run.
     """
     whole: Counter[str] = Counter(dict.fromkeys(_COUNTS, 0))
@@ -82,9 +83,8 @@ def sum_summaries(summaries: Iterable[Mapping[str, Any] | None]) -> dict[str, An
         if summary is None:
             continue
         if summary.get("dry_run") or not set(_COUNTS) <= set(summary):
-            raise ValueError(
-                f"what mapped task {number} returned is not the summary of a delivery: {dict(summary)!r:.200}"
-            )
+            shown = str(dict(summary))[:200]
+            raise ValueError(f"what mapped task {number} returned is not the summary of a delivery: {shown}")
         whole.update({name: summary[name] for name in _COUNTS})
         reasons.update(summary.get("reasons", {}))
         seconds = max(seconds, summary.get("seconds", 0.0))

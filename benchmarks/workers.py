@@ -1,10 +1,10 @@
 """
 How much two workers deliver beside one: ``python benchmarks/workers.py [--events 600000] [--rounds 3]``.
 
-Airflow with the CeleryExecutor, Redis, PostgreSQL and two workers that take one task at a time, all on this machine. The
-server answers after 50 ms, each delivery has 16 requests in flight: what limits it is waiting, as it is with a Lago over
-a network. One task delivers all, then two mapped tasks half of it each; the time is that from the first task's start to
-the last one's end, with everything that Airflow does about a task.
+Airflow with the CeleryExecutor, Redis, PostgreSQL and two workers that take one task at a time, all on this machine.
+The server answers after 50 ms, each delivery has 16 requests in flight: what limits it is waiting, as it is with a Lago
+over a network. One task delivers all, then two mapped tasks half of it each; the time is that from the first task's
+start to the last one's end, with everything that Airflow does about a task.
 
 Needs cc, redis-server and PostgreSQL (Debian: apt-get install gcc libc6-dev redis-server postgresql).
 """
@@ -80,7 +80,7 @@ def main() -> None:
                         found.append(seconds(airflow, workers, round_, options.events))
                         print(f"{workers} worker(s): {found[-1]:.1f} s", flush=True)
     one, two = (statistics.median(found) for found in taken.values())
-    print(f"\n| workers | seconds | events/s |\n|---|---:|---:|")
+    print("\n| workers | seconds | events/s |\n|---|---:|---:|")
     for workers, median in ((1, one), (2, two)):
         print(f"| {workers} | {median:.1f} | {options.events / median:,.0f} |")
     print(f"\nTwo workers deliver {one / two:.2f} times as fast as one.")

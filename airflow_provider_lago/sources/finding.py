@@ -57,8 +57,8 @@ class Piece:
         state = self.place.state(self.name)
         if self.expected is not None and state != self.expected:
             raise SourceError(
-                f"{self.path!r} has changed since plan_shards looked at it: its parts are not known any more. Clear the "
-                "task that plans, with all after it"
+                f"{self.path!r} has changed since plan_shards looked at it: its parts are not known any more. Clear "
+                "the task that plans, with all after it"
             )
         return state
 
@@ -103,8 +103,8 @@ def _pieces(pattern: str, stores: Stores | None) -> list[Piece]:
     matches = place.matches(name)
     if not matches:
         raise NothingFound(
-            f"no file matches {pattern!r}: check the path as the worker sees it, or set skip_on_empty=True where having "
-            "no file is normal"
+            f"no file matches {pattern!r}: check the path as the worker sees it, or set skip_on_empty=True "
+            "where having no file is normal"
         )
     return [Piece(place.shown(match), place, match) for match in matches]
 

@@ -67,7 +67,7 @@ class Place(Protocol):
 
 
 class LocalPlace:
-    """This machine."""
+    """The file system of the worker."""
 
     is_remote = False
 

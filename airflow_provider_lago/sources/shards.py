@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from airflow_provider_lago.sources.compression import decompressed
@@ -77,7 +78,7 @@ def _divided(number: int, piece: Piece, state: State, count: int, reading: Readi
         else:
             return
     bounds = [0, *cuts, state.size]
-    for part, (begin, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for part, (begin, end) in enumerate(pairwise(bounds)):
         if begin < end:
             yield _Share((number, part), replace(piece, bytes=(begin, end)), end - begin)
 

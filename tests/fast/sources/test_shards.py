@@ -25,6 +25,10 @@ def shards_of(files, count, **arguments):
     return [shard["files"] for shard in plan]
 
 
+def joined(shards, **reading):
+    return [data for shard in shards for data in read(shard, **reading)]
+
+
 def write(path, text):
     path.write_text(text, newline="")
     return str(path)
@@ -39,7 +43,7 @@ def test_lines_are_divided_evenly_and_none_is_cut(tmp_path, count):
     path = jsonl(tmp_path / "a.jsonl", range(2_000))
     shards = shards_of(path, count)
     assert len(shards) == count
-    assert sum((read(shard) for shard in shards), []) == read(path)
+    assert joined(shards) == read(path)
     sizes = [end - begin for shard in shards for begin, end in ([part["bytes"] for part in shard] if count > 1 else [])]
     assert max(sizes, default=0) - min(sizes, default=0) < 100
 
@@ -59,7 +63,7 @@ def test_more_shards_than_records_are_fewer_shards(tmp_path):
     path = jsonl(tmp_path / "a.jsonl", range(3))
     shards = shards_of(path, 20)
     assert len(shards) == 3
-    assert sum((read(shard) for shard in shards), []) == read(path)
+    assert joined(shards) == read(path)
 
 
 def test_positions_begin_anew_and_the_place_says_where(tmp_path):
@@ -129,22 +133,22 @@ class TestTables:
         path = write(tmp_path / "a.csv", "n,text\n" + "".join(f"{n},x\n" for n in range(1_000)))
         shards = shards_of(path, 4)
         assert len(shards) == 4
-        assert sum((read(shard) for shard in shards), []) == read(path)
+        assert joined(shards) == read(path)
 
     def test_a_line_break_in_a_cell_is_none_between_records(self, tmp_path):
         text = "".join(f'{n},"a\n{n},b\n"\n' for n in range(1_000))
         path = write(tmp_path / "a.csv", f"n,text\n{text}")
         shards = shards_of(path, 7)
         assert len(shards) == 7
-        assert sum((read(shard) for shard in shards), []) == read(path)
+        assert joined(shards) == read(path)
 
     def test_a_table_without_a_header_line_is_divided_too(self, tmp_path):
         path = write(tmp_path / "a.csv", "".join(f"{n};x\n" for n in range(500)))
         options = {"header": ["n", "x"], "delimiter": ";"}
         shards = shards_of(path, 3, csv_options=options)
         assert len(shards) == 3
-        parts = [read(shard, csv=CsvOptions.of(options)) for shard in shards]
-        assert sum(parts, []) == read(path, csv=CsvOptions.of(options))
+        reading = {"csv": CsvOptions.of(options)}
+        assert joined(shards, **reading) == read(path, **reading)
 
     @settings(max_examples=150, deadline=None)
     @given(
@@ -165,7 +169,7 @@ class TestTables:
             whole = read(str(path))
         except SourceError:
             return
-        assert sum((read(shard) for shard in shards_of(str(path), count)), []) == whole
+        assert joined(shards_of(str(path), count)) == whole
 
 
 class TestParquet:
@@ -178,7 +182,7 @@ class TestParquet:
         pq.write_table(pa.table({"n": range(2_000)}), path, row_group_size=100)
         shards = shards_of(path, count)
         assert len(shards) == min(count, 20)
-        assert sum((read(shard) for shard in shards), []) == read(path)
+        assert joined(shards) == read(path)
         counts = [len(read(shard)) for shard in shards]
         assert max(counts) - min(counts) <= 200  # groups are as large as they are packed, not as they have rows
 
