@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
 
 #: Arguments of the operator whose place the function takes.
-_SOURCES = ("records", "files")
+_SOURCES = ("records", "files", "sql")
 
 
 class LagoIngestEventsDecoratedOperator(DecoratedOperator, LagoIngestEventsOperator):

@@ -27,6 +27,7 @@ from airflow_provider_lago.operators.arguments import Threshold, as_bool, as_cou
 from airflow_provider_lago.operators.durability import begin_anew, conclude, find_durability
 from airflow_provider_lago.operators.files import file_reading, object_store
 from airflow_provider_lago.operators.folders import map_folder, open_folder
+from airflow_provider_lago.operators.sql import load_sql, open_sql
 from airflow_provider_lago.sources.files import FileSource
 from airflow_provider_lago.sources.finding import Files
 from airflow_provider_lago.sources.rows import Limited, NothingFound, Source, SourceError
@@ -35,6 +36,7 @@ from airflow_provider_lago.storage.lines import CannotContinueError
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+    from jinja2 import Environment
 
     from airflow_provider_lago.delivery.checkpoint import Checkpoint, Durability
     from airflow_provider_lago.delivery.delivery import Delivery, Result
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from airflow_provider_lago.delivery.responses import Responses
     from airflow_provider_lago.delivery.tally import Tally
     from airflow_provider_lago.hooks.lago import LagoHook
+    from airflow_provider_lago.sources.sql import SqlSource
     from airflow_provider_lago.storage.folders import Folder
 
 _PREVIEWED = 3
@@ -64,7 +67,13 @@ class LagoDeliveryOperator(BaseOperator):
         delivered with a better shaping. (templated)
     :param file_format: ``jsonl``, ``json``, ``csv``, ``tsv``, ``parquet`` or ``avro``, where the names do not say it.
     :param csv_options: How CSV files are written, and what their columns hold; see
-        :class:`~airflow_provider_lago.sources.csv_lines.CsvOptions`.
+        :class:`~airflow_provider_lago.sources.csv_options.CsvOptions`.
+    :param sql: One SELECT, or a ``.sql`` file that holds one: its rows are the records, column names their attributes,
+        NULL is a missing value. Read while it is delivered, in a read-only transaction. (templated)
+    :param sql_conn_id: Airflow connection of the database, of any type with a hook of Airflow's common SQL provider.
+        (templated)
+    :param sql_parameters: Values for the placeholders in ``sql``, a list or a dict, bound by the driver in its own
+        style: what comes from outside belongs here, not into the text of ``sql``. (templated)
     :param fields: Payload field -> column or dotted path of the record, for columns that are not named like Lago's
         fields. (templated)
     :param constants: Payload field -> value that is the same for all records. Dotted names nest. (templated)
@@ -91,7 +100,7 @@ class LagoDeliveryOperator(BaseOperator):
         get an answer twice, under the same ``Idempotency-Key``. (templated)
     :param response_webhook_path: Path of the webhook below that connection's address. (templated)
     :param skip_on_empty: Skip the task if a glob matches no file or the source has no records. By default a file
-        source without records is an error, an empty ``records`` is not.
+        source without records is an error, an empty ``records`` and a statement without rows are not.
     :param dry_run: Send nothing; log and return the first requests exactly as they would be sent, without the key, and
         write them to ``preview.jsonl`` in ``report_path``. (templated)
     :param durable: Keep a checkpoint, so that a retry goes on where the try before was killed: in Airflow's task state
@@ -110,6 +119,9 @@ class LagoDeliveryOperator(BaseOperator):
         "lago_conn_id",
         "records",
         "files",
+        "sql",
+        "sql_conn_id",
+        "sql_parameters",
         "fields",
         "constants",
         "exclude",
@@ -122,11 +134,13 @@ class LagoDeliveryOperator(BaseOperator):
         "response_webhook_path",
         "preview",
     )
-    # No extensions: the paths in ``files`` would be replaced by the contents of the files.
+    # No extensions: the paths in ``files`` would be replaced by the contents of the files. For ``sql`` see load_sql.
     template_ext: Sequence[str] = ()
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "records": "json",
         "files": "json",
+        "sql": "sql",
+        "sql_parameters": "json",
         "fields": "json",
         "constants": "json",
     }
@@ -139,6 +153,9 @@ class LagoDeliveryOperator(BaseOperator):
         files: Files | None = None,
         file_format: str | None = None,
         csv_options: Mapping[str, Any] | None = None,
+        sql: str | None = None,
+        sql_conn_id: str | None = None,
+        sql_parameters: Sequence[Any] | Mapping[str, Any] | None = None,
         fields: Mapping[str, str] | None = None,
         constants: Mapping[str, Any] | None = None,
         exclude: Sequence[str] | None = None,
@@ -163,6 +180,9 @@ class LagoDeliveryOperator(BaseOperator):
         self.files = files
         self.file_format = file_format
         self.csv_options = csv_options
+        self.sql = sql
+        self.sql_conn_id = sql_conn_id
+        self.sql_parameters = sql_parameters
         self.fields = fields
         self.constants = constants
         self.exclude = exclude
@@ -185,6 +205,7 @@ class LagoDeliveryOperator(BaseOperator):
     _delivery: Delivery | None = None
     _read_files: Sequence[str] = ()
     _is_shard = False
+    _rows: SqlSource | None = None
 
     @cached_property
     def hook(self) -> LagoHook:
@@ -239,8 +260,27 @@ class LagoDeliveryOperator(BaseOperator):
             }
         )
 
+    def render_template_fields(self, context: Context, jinja_env: Environment | None = None) -> None:
+        """Render the templates, and ``sql`` from its file, so that Airflow shows the statement."""
+        super().render_template_fields(context, jinja_env)
+        self._load_sql(context)
+
     def execute(self, context: Context) -> Any:
         """Deliver the records and return the summary."""
+        self._load_sql(context)  # a mapped task is rendered by other ways than render_template_fields
+        try:
+            return self._execute(context)
+        finally:
+            if self._rows is not None:
+                self._rows.close()
+
+    def _load_sql(self, context: Context) -> None:
+        try:
+            self.sql = load_sql(self, context, self.sql)
+        except ValueError as error:
+            raise self._input_error(error) from None
+
+    def _execute(self, context: Context) -> Any:
         try:
             threshold = Threshold(self.max_rejected)
             preview = as_bool(self.preview, "dry_run")
@@ -293,18 +333,21 @@ class LagoDeliveryOperator(BaseOperator):
         """Look at what is about to be sent; raise where it must not be."""
 
     def _source(self) -> Source:
-        if (self.records is None) == (self.files is None):
-            given = "both" if self.files is not None else "neither"
+        given = [name for name in ("records", "files", "sql") if getattr(self, name) is not None]
+        if len(given) != 1:
             raise SourceError(
-                f"give exactly one of records and files, not {given}; an upstream task may have returned None"
+                f"give exactly one of records, files and sql, not {' and '.join(given) or 'none of them'}; an upstream "
+                "task may have returned None"
             )
         source: Source
-        if self.files is None:
-            source = ValueSource(self.records)
-        else:
+        if self.sql is not None:
+            source = self._rows = open_sql(self.sql, self.sql_parameters, self.sql_conn_id, self.log.warning)
+        elif self.files is not None:
             reading = file_reading(self.file_format, self.csv_options, self._columns())
             source = FileSource(self.files, reading, object_store)
             self._read_files, self._is_shard = source.paths, source.is_shard
+        else:
+            source = ValueSource(self.records)
         most = as_count(self.limit, "limit")
         return source if most is None else Limited(source, most)
 

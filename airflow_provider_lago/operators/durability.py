@@ -11,9 +11,10 @@ its summary covers all tries. It is deleted when the delivery has come to its en
 
 What it does not do: it is not needed for the promise. Without it, or where it cannot be used, a retry begins with the
 first record and Lago recognises what it has. It is not gone on with where the source, the shaping or the connection are
-other ones than before, nor where a person cleared the task: a cleared task delivers all again. A source that can be
-read only once (a generator) begins anew. What was in flight when the task was killed, and up to 3,500 records more, is
-sent again; an event of these that Lago has counts as accepted, because the try before has sent it.
+other ones than before, nor where a person cleared the task: a cleared task delivers all again. A source that may give
+other records another time (a generator, the rows of a statement) begins anew. What was in flight when the task was
+killed, and up to 3,500 records more, is sent again; an event of these that Lago has counts as accepted, because the try
+before has sent it.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def find_durability(
     if wanted:
         try:
             mark = fingerprint(plan, run)
-            why = "it can be read only once"
+            why = "it may give other records another time"
         except Exception as error:  # noqa: BLE001 - settings may be of any class of the user's
             why = f"{type(error).__name__}: {error}"
         if mark is None:

@@ -64,9 +64,9 @@ class LagoGenericRequestOperator(LagoDeliveryOperator):
     """
     Call any endpoint of Lago: once, or for each record or group of records of a source.
 
-    Without ``records`` and ``files`` one request is sent, with ``data`` as its body, and its answer is returned. With a
-    source each record is a request, or each group of records where ``envelope``, ``group_by`` or ``build_request`` say
-    so, and the summary of a delivery is returned.
+    Without ``records``, ``files`` and ``sql`` one request is sent, with ``data`` as its body, and its answer is
+    returned. With a source each record is a request, or each group of records where ``envelope``, ``group_by`` or
+    ``build_request`` say so, and the summary of a delivery is returned.
 
     **Repeating.** A request that Lago may have executed although its answer was lost is repeated only if it reads, or
     with ``idempotent=True``; else its records are rejected with that reason. Requests that move money (invoices,
@@ -150,7 +150,7 @@ class LagoGenericRequestOperator(LagoDeliveryOperator):
     ) -> None:
         super().__init__(concurrency=concurrency, **kwargs)
         # What another task returns may turn out to be None: that is no word for one request without records.
-        self._has_source = "records" in kwargs or "files" in kwargs
+        self._has_source = not kwargs.keys().isdisjoint(("records", "files", "sql"))
         self.endpoint = endpoint
         self.method = method
         self.data = data
@@ -195,12 +195,14 @@ class LagoGenericRequestOperator(LagoDeliveryOperator):
 
     @property
     def _is_single(self) -> bool:
-        return not self._has_source and self.records is None and self.files is None
+        return not self._has_source and self.records is None and self.files is None and self.sql is None
 
     def _source(self) -> Source:
         if not self._is_single:
             if self.data is not None:
-                raise ValueError("data is the body of the one request without records: give records, files or data")
+                raise ValueError(
+                    "data is the body of the one request without records: give records, files, sql or data"
+                )
             return super()._source()
         return ValueSource([_as_object("data", self.data)])
 

@@ -109,5 +109,5 @@ def test_the_preview_is_byte_for_byte_what_is_then_sent(name, lago, monkeypatch,
 
 
 def test_a_source_is_asked_for_exactly_once(name, lago):
-    with pytest.raises(LagoInputError, match=r"exactly one of records and files|give records"):
+    with pytest.raises(LagoInputError, match=r"exactly one of records, files and sql|give records"):
         execute(name, records=[{}], files="x.jsonl")

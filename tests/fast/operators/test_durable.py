@@ -232,7 +232,7 @@ class TestAnew:
         lago.answer = lago.store.take
         summary = deliver(place, 2, records=iter(usage(1_000)), report_path=tmp_path / "report")
         assert summary["accepted"] + summary["duplicate"] == 1_000
-        assert "it can be read only once" in said()
+        assert "it may give other records another time" in said()
 
 
 class TestStore:
