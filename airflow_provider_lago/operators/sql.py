@@ -96,14 +96,13 @@ def _statement(sql: Any) -> str:
 def _statements(text: str) -> Iterator[str]:
     """Yield the statements of a text; not what consists of comments alone."""
     import sqlparse  # a dependency of Airflow's common SQL provider
-    from sqlparse import lexer
+    from sqlparse.lexer import tokenize
     from sqlparse.tokens import Comment, Punctuation, Whitespace
 
+    beside = (Comment, Whitespace, Punctuation)
+    tokens: Callable[[str], Iterator[tuple[Any, str]]] = tokenize
     for part in sqlparse.split(text):
-        if any(
-            kind not in Comment and kind not in Whitespace and kind not in Punctuation
-            for kind, _ in lexer.tokenize(part)
-        ):
+        if any(all(kind not in family for family in beside) for kind, _ in tokens(part)):
             yield part
 
 

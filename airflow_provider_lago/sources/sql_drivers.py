@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -144,11 +145,20 @@ def _or_text(cast: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         if text is None or text.endswith("infinity") or text.startswith("24:"):
             return text
         try:
-            return cast(text, cursor)
+            return _in_utc(cast(text, cursor))
         except Exception:  # noqa: BLE001 - before the year 1, after 9999
             return text
 
     return read
+
+
+def _in_utc(value: Any) -> Any:
+    """
+    Return a time that names its zone in UTC, any other as it is.
+
+    Which zone the driver names is a setting of the session: an id that is derived from the column must not depend on it.
+    """
+    return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not None else value
 
 
 def _as_bytes(text: Any, cursor: Any) -> bytes | None:
@@ -159,6 +169,7 @@ def _as_bytes(text: Any, cursor: Any) -> bytes | None:
 
 
 def _open_psycopg(connection: Any) -> Any:
+    from psycopg.pq import Format
     from psycopg.rows import tuple_row
     from psycopg.types.json import set_json_loads
     from psycopg.types.string import TextLoader
@@ -171,14 +182,8 @@ def _open_psycopg(connection: Any) -> Any:
         adapters.register_loader(name, TextLoader)
     for name in ("date", "time", "timetz", "timestamp", "timestamptz"):
         oid = adapters.types[name].oid
-        adapters.register_loader(oid, _loader_or_text(adapters.get_loader(oid, _psycopg_text())))
+        adapters.register_loader(oid, _loader_or_text(adapters.get_loader(oid, Format.TEXT)))
     return connection.cursor(_NAME, row_factory=tuple_row)
-
-
-def _psycopg_text() -> Any:
-    from psycopg.pq import Format
-
-    return Format.TEXT
 
 
 def _loader_or_text(of_driver: Any) -> Any:
@@ -193,8 +198,8 @@ def _loader_or_text(of_driver: Any) -> Any:
 
         def load(self, data: Any) -> Any:
             try:
-                return self._load(data)
-            except DataError:  # infinity, before the year 1, after 9999, 24:00
+                return _in_utc(self._load(data))
+            except (DataError, OverflowError):  # infinity, before the year 1, after 9999, 24:00
                 return bytes(data).decode()
 
     return OrText
