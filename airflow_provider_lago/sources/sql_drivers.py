@@ -156,7 +156,7 @@ def _in_utc(value: Any) -> Any:
     """
     Return a time that names its zone in UTC, any other as it is.
 
-    Which zone the driver names is a setting of the session: an id that is derived from the column must not depend on it.
+    Which zone the driver names is a setting of the session, on which an id that is made of the column must not depend.
     """
     return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not None else value
 
