@@ -107,7 +107,8 @@ def _part(path: str, value: Any) -> str:
     elif isinstance(value, (str, uuid.UUID)) or (isinstance(value, int) and value.bit_length() < _LONGEST_INT):
         text = str(value)
     elif isinstance(value, date):  # datetimes too
-        text = value.isoformat()
+        # As JSON has it: the record may come again from rejected.jsonl, and must have the same id then.
+        text = exact_json.encode(value).decode()[1:-1]
     else:
         text = ""
     if not text:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import uuid
 from collections.abc import Mapping
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +15,9 @@ from airflow_provider_lago.sources.rows import Cells, Unreadable
 
 #: Python refuses to write out whole numbers that are much longer.
 _LONGEST_INT = 10_000
+
+#: What is sent as the text that JSON shows, if it is sent.
+_SHOWN_AS_SENT = (type(None), datetime, date, time, uuid.UUID)
 
 
 def printable(data: Any) -> Any:
@@ -61,8 +66,16 @@ def is_altered(data: Any) -> bool:
     if isinstance(data, int):
         return data.bit_length() > _LONGEST_INT
     if isinstance(data, Mapping):
-        return any(is_altered(name) or is_altered(value) for name, value in data.items())
-    return isinstance(data, (list, tuple)) and any(map(is_altered, data))
+        return any(is_altered(name) or _is_altered_within(value) for name, value in data.items())
+    if isinstance(data, (list, tuple)):
+        return any(_is_altered_within(value) for value in data)
+    return False
+
+
+def _is_altered_within(data: Any) -> bool:
+    """Tell the same of a part of a record: bytes are no JSON there, and what is never sent must not become a text."""
+    plain = (str, float, Decimal, int, Mapping, list, tuple, *_SHOWN_AS_SENT)
+    return not isinstance(data, plain) or is_altered(data)
 
 
 def as_text(data: Any) -> str:
