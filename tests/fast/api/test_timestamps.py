@@ -36,6 +36,17 @@ def test_every_usual_form_of_a_time_becomes_exact_epoch_seconds(value, expected)
     assert to_epoch_seconds(value) == expected
 
 
+@pytest.mark.parametrize("seconds", [EARLIEST, 1_234_567_890, LATEST - 1])
+def test_ten_digits_are_the_seconds_that_they_are_in_any_other_form(seconds):
+    assert to_epoch_seconds(f"{seconds:010d}") == to_epoch_seconds(f"{seconds}.0") == seconds
+
+
+@pytest.mark.parametrize("text", [f"{EARLIEST - 1:010d}", str(LATEST), "٣٣٣٣٣٣٣٣٣٣", "170000000²"])
+def test_ten_digits_outside_of_the_window_or_of_ascii_are_refused(text):
+    with pytest.raises(InvalidTime):
+        to_epoch_seconds(text)
+
+
 def test_digits_below_a_microsecond_are_cut_off_not_rounded_into_the_next():
     assert to_epoch_seconds("1700000000.9999999") == "1700000000.999999"
     assert to_epoch_seconds(Decimal("1700000000.0000009")) == 1_700_000_000
