@@ -66,7 +66,8 @@ class EventShaper:
         self._property_constants = [
             (target.removeprefix(_NESTED), value) for target, value in constants if target.startswith(_NESTED)
         ]
-        self._columns = _columns(shaping)
+        self._own_columns = _own_columns(shaping)
+        self._columns = [(to, path, getter(path)) for to, path in shaping.fields.items() if not to.startswith(_NESTED)]
         self._properties = _property_columns(shaping)
         self._selects = bool(shaping.fields or shaping.properties)
         self._identify: Identify = identity(shaping.transaction_id, shaping.timestamp_unit, shaping.zone)
@@ -104,12 +105,12 @@ class EventShaper:
         if not self._selects:
             # Whatever is left over is refused by the check: Lago would drop it without a word.
             return {name: value for name, value in source.items() if name not in self._identity_columns}
-        event: dict[str, Any] = {}
-        for target, path, read, named in self._columns:
+        event = {name: source[name] for name in self._own_columns if name in source}
+        for target, path, read in self._columns:
             value = read(source)
             if value is not MISSING:
                 event[target] = value
-            elif named:
+            else:
                 raise InvalidRecord("column missing", f"the record has no {path!r}, which fields maps to {target!r}")
         return event
 
@@ -138,16 +139,15 @@ def needed_columns(shaping: EventShaping) -> frozenset[str] | None:
     strategy = shaping.transaction_id
     if shaping.transform is not None or callable(strategy) or not (shaping.fields or shaping.properties):
         return None
-    paths = [path for _, path, _, _ in (*_columns(shaping), *_property_columns(shaping))]
+    paths = [*_own_columns(shaping), *shaping.fields.values(), *(path for _, path, _, _ in _property_columns(shaping))]
     paths += [] if strategy is None or isinstance(strategy, str) else strategy
     return frozenset(name for path in paths for name in (path, path.partition(".")[0]))
 
 
-def _columns(shaping: EventShaping) -> list[tuple[str, str, Getter, bool]]:
-    """Return (event field, path, reader, named by the user); fields that nobody maps keep their own names."""
-    columns = [(to, path, getter(path), True) for to, path in shaping.fields.items() if not to.startswith(_NESTED)]
+def _own_columns(shaping: EventShaping) -> list[str]:
+    """Return the fields that nobody maps, which keep their own names."""
     given = {target.partition(".")[0] for target in (*shaping.fields, *shaping.constants) if "." not in target}
-    return [(name, name, getter(name), False) for name in EVENT_FIELDS if name not in given] + columns
+    return [name for name in EVENT_FIELDS if name not in given]
 
 
 def _property_columns(shaping: EventShaping) -> list[tuple[str, str, Getter, bool]]:
