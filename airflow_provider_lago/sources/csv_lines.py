@@ -130,7 +130,15 @@ def read_csv(
         stream.seek(start.offset)
         lines.first = start.line + 1
     while block := lines.block(end):
-        position = yield from _block_rows(block, lines, table, position)
+        if len(block) < LONGEST_RECORD:
+            text = lines.decode(block.removeprefix(_BOM) if lines.first == 1 else block)
+            plain = options.plain(text)
+            if plain is not None:
+                position = yield from _split_rows(plain, lines, table, position)
+            else:
+                position = yield from _block_rows(block, text, lines, table, position)
+        else:
+            lines.ahead.extend(io.BytesIO(block).readlines())
         if lines.ahead:
             position = yield from _rows_by_record(lines, reader, table, position)
         mark(Start(position, start.file, lines.first - 1, stream.tell()))
@@ -186,6 +194,7 @@ class _Table:
         self.header = header
         self.options = options
         self.origin = origin
+        self.separator = options.separator(origin)
         self.convert = options.converter(header, origin)
 
     def record(self, cells: list[str], text: Callable[[], str]) -> dict[str, Any] | Unreadable:
@@ -207,13 +216,25 @@ class _Table:
         return Cells((name, cell or None) for name, cell in record.items()) if "" in cells else record
 
 
-def _block_rows(block: bytes, lines: _Lines, table: _Table, position: int) -> Generator[Row, None, int]:
+def _split_rows(text: str, lines: _Lines, table: _Table, position: int) -> Generator[Row, None, int]:
+    """Yield the rows of whole lines in which each delimiter and line break is one."""
+    origin, header, width, separator = table.origin, table.header, len(table.header), table.separator
+    is_plain = table.convert is None
+    for number, line in enumerate(text.split("\n"), lines.first):
+        cells = line.split(separator)
+        if is_plain and len(cells) == width and "" not in cells:
+            position += 1
+            yield Row(position, origin, number, dict(zip(header, cells)))  # noqa: B905 - counted
+        elif line:
+            position += 1
+            yield Row(position, origin, number, table.record(cells, line.__str__))
+    lines.first += text.count("\n")
+    return position
+
+
+def _block_rows(block: bytes, text: str, lines: _Lines, table: _Table, position: int) -> Generator[Row, None, int]:
     """Yield the rows of whole lines, up to one that is not the beginning of a whole record there."""
     first, origin, header, width = lines.first, table.origin, table.header, len(table.header)
-    if len(block) >= LONGEST_RECORD:
-        lines.ahead.extend(io.BytesIO(block).readlines())
-        return position
-    text = lines.decode(block.removeprefix(_BOM) if first == 1 else block)
     reader = table.options.cells(io.StringIO(text, newline="\n"), origin)
     done = 0
     is_plain = table.convert is None

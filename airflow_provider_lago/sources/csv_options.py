@@ -155,6 +155,15 @@ class CsvOptions:
             strict=True,
         )
 
+    def plain(self, text: str) -> str | None:
+        """Return lines so that they can be split at each delimiter and line break; None where :mod:`csv` is needed."""
+        if "\r" in text:
+            text = text.replace("\r\n", "\n")
+            if "\r" in text:
+                return None
+        signs = (self.quotechar, self.escapechar)
+        return None if any(sign is not None and sign in text for sign in signs) else text
+
     def other_separator(self, header: str, origin: str) -> str | None:
         """Return the sign that a header of a single column seems to be separated by, where the user named none."""
         own = self.separator(origin)

@@ -17,7 +17,7 @@ def rows(content, start=BEGINNING, mark=lambda start: None, **keywords):
     return list(read_csv(io.BytesIO(content), "a.csv", start, mark, **keywords))
 
 
-def by_record(block, lines, table, position):
+def by_record(block, text, lines, table, position):
     lines.ahead.extend(io.BytesIO(block).readlines())
     return position
     yield
@@ -30,6 +30,12 @@ contents = st.lists(
 ).map(lambda lines: "a,b\n" + "\n".join(lines))
 
 
+unquoted = st.lists(
+    st.sampled_from(["1,2", ",", "", "5", "1,2,3", "é,\x85", "\0,\u2028", " , "]) | st.text("a, \x0b\x1c", max_size=5),
+    max_size=25,
+)
+
+
 class TestBlocks:
     @settings(max_examples=300, deadline=None)
     @given(contents, st.integers(1, 40))
@@ -37,12 +43,27 @@ class TestBlocks:
     def test_any_text_gives_the_same_rows_by_blocks_of_any_size_and_by_record(self, text, size):
         content = text.encode()
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(CsvOptions, "plain", lambda options, text: None)
+            by_block = rows(content)
             patch.setattr(csv_lines, "_block_rows", by_record)
             expected = rows(content)
+        assert by_block == expected
         assert rows(content) == expected
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(csv_lines, "_BLOCK", size)
             # A quotation mark that is never closed takes the rest of the file, whatever was read ahead.
+            assert rows(content) == expected
+
+    @settings(max_examples=200, deadline=None)
+    @given(unquoted, st.sampled_from(["\n", "\r\n"]), st.booleans(), st.integers(1, 40))
+    def test_lines_without_quotation_marks_are_split_as_csv_takes_them_apart(self, lines, line_break, ends, size):
+        content = line_break.join(["a,b", *lines, ""][: None if ends else -1]).encode()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(CsvOptions, "plain", lambda options, text: None)
+            expected = rows(content)
+        assert rows(content) == expected
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(csv_lines, "_BLOCK", size)
             assert rows(content) == expected
 
     def test_a_record_over_the_edge_of_a_block_is_whole(self):
