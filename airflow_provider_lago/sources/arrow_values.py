@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from functools import cache
 from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
-_EPOCH = datetime(1970, 1, 1)
-_EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
-
-_BILLION = 1_000_000_000
+from airflow_provider_lago.sources.moments import EPOCH, EPOCH_UTC, of_nanoseconds
+from airflow_provider_lago.sources.unfit import Unfit
 
 #: What one second is in each unit.
-_PARTS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": _BILLION}
-
-
-class Unfit:
-    """
-    Stands where a value could not be had.
-
-    :param reason: Why not.
-    """
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-    def __repr__(self) -> str:
-        return f"<{self.reason}>"
+_PARTS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
 class ArrowValues:
@@ -115,14 +99,6 @@ def as_uuids(values: list[Any]) -> list[Any]:
     return [None if value is None else UUID(bytes=value) for value in values]
 
 
-def find_unfit(value: Any) -> Unfit | None:
-    """Return the first value, however deep, that could not be had."""
-    if isinstance(value, Unfit):
-        return value
-    within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return next((found for found in map(find_unfit, within) if found is not None), None)
-
-
 def _mapping(keys: list[Any], items: list[Any]) -> dict[Any, Any] | None:
     """Return a dict; None where it would lack an item, or not be what the file says."""
     try:
@@ -141,6 +117,12 @@ def _with_nulls(array: Any, values: list[Any]) -> list[Any]:
 def _any(array: Any) -> list[Any]:
     values: list[Any] = array.to_pylist()
     return values
+
+
+def _half_floats(array: Any) -> list[Any]:
+    import pyarrow as pa
+
+    return _any(array.cast(pa.float32()))  # pyarrow before 21 ends the process over these where numpy is missing
 
 
 def _texts(array: Any) -> list[Any]:
@@ -185,8 +167,9 @@ def _timestamps(array: Any) -> list[Any]:
         try:
             array, unit = array.cast(pa.timestamp("us", zone)), "us"
         except pa.ArrowInvalid:
-            return [_nanoseconds(value, zone) for value in array.cast(pa.int64()).to_pylist()]
-    epoch = _EPOCH if zone is None else _EPOCH_UTC
+            counts = array.cast(pa.int64()).to_pylist()
+            return [None if n is None else of_nanoseconds(n, is_utc=zone is not None) for n in counts]
+    epoch = EPOCH if zone is None else EPOCH_UTC
     factor = 1_000_000 // _PARTS[unit]
     numbers = array.cast(pa.int64()).to_pylist()
     try:
@@ -198,17 +181,6 @@ def _timestamps(array: Any) -> list[Any]:
             raise
         moments = array.cast(pa.timestamp(array.type.unit))  # its text takes no database of time zones then
         return [text if zone is None else f"{text}Z" for text in _iso(moments)]
-
-
-def _nanoseconds(value: int | None, zone: str | None) -> datetime | str | None:
-    if value is None:
-        return None
-    epoch = _EPOCH if zone is None else _EPOCH_UTC
-    if not value % 1_000:
-        return epoch + timedelta(0, 0, value // 1_000)
-    seconds, rest = divmod(value, _BILLION)
-    text = f"{(_EPOCH + timedelta(0, seconds)).isoformat()}.{rest:09d}"
-    return text if zone is None else f"{text}Z"
 
 
 def _times(array: Any) -> list[Any]:
@@ -259,6 +231,7 @@ def _converters() -> dict[int, Callable[[Any], list[Any]]]:
         "DECIMAL64": _decimals,
         "DECIMAL128": _decimals,
         "DECIMAL256": _decimals,
+        "HALF_FLOAT": _half_floats,
         "DATE32": _dates,
         "DATE64": _dates,
         "TIMESTAMP": _timestamps,

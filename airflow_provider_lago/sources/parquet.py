@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Generator, Iterator
 from itertools import accumulate
 from typing import Any, BinaryIO
 
-from airflow_provider_lago.sources.arrow_values import ArrowValues, as_uuids, find_unfit
-from airflow_provider_lago.sources.rows import Row, SourceError, Start, Unreadable
+from airflow_provider_lago.sources.arrow_values import ArrowValues, as_uuids
+from airflow_provider_lago.sources.rows import Row, SourceError, Start
+from airflow_provider_lago.sources.unfit import whole
 
 #: Rows that are held as Python objects at a time: at most, and what they may take as the file says.
 _ROWS = 4_096
@@ -20,9 +21,6 @@ _BATCH_BYTES = 4 << 20
 _WHOLE_GROUP = 32 << 20
 _WINDOWS = 16 << 20
 _SMALLEST_WINDOW = 64 << 10
-
-#: What a report keeps of a record that cannot be read, in characters.
-_KEPT = 2_000
 
 _MAGIC = b"PAR1"
 _ENCRYPTED = b"PARE"
@@ -225,7 +223,7 @@ class _Table:
             return ({} for _ in range(batch.num_rows))
         names = list(columns)
         records = (dict(zip(names, row, strict=False)) for row in zip(*columns.values(), strict=True))
-        return map(_whole, records) if values.has_unfit else records
+        return map(whole, records) if values.has_unfit else records
 
     def _batch_size(self, group: int) -> int:
         a_row: int = self._meta.row_group(group).total_byte_size // max(1, self.rows(group))
@@ -300,16 +298,6 @@ def _twice_within(kind: Any) -> str | None:
     fields = [kind.field(number) for number in range(kind.num_fields)]
     own = _twice([field.name for field in fields])
     return own or next((found for found in (_twice_within(field.type) for field in fields) if found), None)
-
-
-def _whole(record: dict[str, Any]) -> Any:
-    """Return a record, or why it is none."""
-    for name, value in record.items():
-        unfit = find_unfit(value)
-        if unfit is not None:
-            text = str(record)[:_KEPT].encode("utf-8", "backslashreplace").decode()
-            return Unreadable("a value cannot be read", f"column {name!r}: {unfit.reason}", text)
-    return record
 
 
 def _line(error: BaseException) -> str:
