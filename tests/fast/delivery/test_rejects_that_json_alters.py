@@ -33,6 +33,8 @@ def read_again(folder, data):
         [memoryview(b"5")],
         timedelta(hours=1),
         range(5),
+        {1: "a"},
+        {"a"},
     ],
     ids=[
         "bytes that are no UTF-8",
@@ -44,6 +46,8 @@ def read_again(folder, data):
         "bytes of another kind",
         "a time span",
         "another object",
+        "a name that is a number",
+        "a set",
     ],
 )
 def test_it_stays_rejected_for_the_same_reason(tmp_path, value):
