@@ -158,7 +158,7 @@ def _serving(programs: Path, folder: Path, owner: pwd.struct_passwd | None, pass
         _wait_until_ready(server, process, folder)
         yield server
     finally:
-        process.send_signal(signal.SIGINT)  # a fast shutdown: it does not wait for who is connected
+        process.send_signal(signal.SIGQUIT)  # at once: nobody needs what it would write down first
         try:
             process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
