@@ -20,7 +20,7 @@ _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _NAME = "lago"
 
 #: SQLSTATEs (or their classes) of what another try would run into as well: the statement, its data, missing rights.
-_MISTAKES = ("0A", "21", "22", "25006", "3F", "42", "44")
+_MISTAKES = ("0A", "21", "22", "25001", "25006", "3F", "42", "44")
 
 #: The same in the names of PEP 249, for drivers and errors that have no SQLSTATE.
 _MISTAKEN = frozenset({"ProgrammingError", "NotSupportedError", "DataError", "IntegrityError"})
