@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
@@ -117,10 +116,9 @@ class Ledger:
         """
         with self._writing():
             if self.wants_receipts:
-                lago_ids = answered.lago_ids[: len(indexes)]
-                for index, lago_id in zip_longest(indexes, lago_ids):
-                    settled = Settled(Outcome.ACCEPTED, lago_id=lago_id, reason=reason)
-                    self._receipt([_entry(batch.events[index])], settled, answered.request_id)
+                entries = [_entry(batch.events[index]) for index in indexes]
+                settled = Settled(Outcome.ACCEPTED, reason=reason)
+                self._receipt(entries, settled, answered.request_id, answered.lago_ids[: len(indexes)])
                 self._receipt_of_twins(batch, indexes, answered)
             self.tally.accepted += len(indexes)
             self.tally.duplicate += batch.count_twins(indexes)
@@ -273,9 +271,16 @@ class Ledger:
             rows = batch.twins.get(index, ())
             self._receipt([entry._replace(row=row) for row in rows], twin, answered.request_id)
 
-    def _receipt(self, entries: Iterable[Entry], settled: Settled, request_id: str | None) -> None:
+    def _receipt(
+        self,
+        entries: Sequence[Entry],
+        settled: Settled,
+        request_id: str | None,
+        lago_ids: Sequence[str | None] = (),
+    ) -> None:
+        """Write receipts; ``lago_ids`` are the records' own, in their order, and may be fewer."""
         evidence = _evidence(settled, request_id)
-        self._report.receipts(
+        lines: list[dict[str, Any]] = [
             {
                 "position": row.position,
                 "origin": row.origin,
@@ -284,7 +289,10 @@ class Ledger:
                 **evidence,
             }
             for row, identifier, _ in entries
-        )
+        ]
+        for line, lago_id in zip(lines, lago_ids, strict=False):
+            line["lago_id"] = lago_id
+        self._report.receipts(lines)
 
 
 def _evidence(settled: Settled, request_id: str | None) -> Mapping[str, Any]:

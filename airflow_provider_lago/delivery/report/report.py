@@ -24,6 +24,9 @@ PREVIEW = "preview.jsonl"
 UNFORWARDED = "unforwarded.jsonl"
 SUMMARY = "summary.json"
 
+#: Types of values that :func:`printable` leaves as they are, but for odd texts and numbers that cannot be encoded.
+_SHOWN = frozenset({str, int, bool, type(None)})
+
 _encode = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
 
 
@@ -193,7 +196,7 @@ class FolderReport:
     def receipts(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Append a line for each of some records, in one write."""
         if self.wants_receipts:
-            self._write(RECEIPTS, b"".join(_encode(printable(line)) + b"\n" for line in lines))
+            self._write(RECEIPTS, b"".join(map(_receipt, lines)))
 
     def conflict(self, line: Mapping[str, Any]) -> None:
         """Append a line with what the source says and what Lago holds."""
@@ -241,6 +244,16 @@ class FolderReport:
     def _write_summary(self, summary: Mapping[str, Any]) -> None:
         text = msgspec.json.format(_encode(printable({**summary, "run": self._run})), indent=2)
         self._folder.write(SUMMARY, [text, b"\n"])
+
+
+def _receipt(line: Mapping[str, Any]) -> bytes:
+    """Return the text of a receipt; made of texts and numbers, as nearly all are, it can be shown as it is."""
+    if _SHOWN.issuperset(map(type, line.values())):
+        try:
+            return _encode(line) + b"\n"
+        except (ValueError, OverflowError):  # half a surrogate pair, a number of thousands of digits
+            pass
+    return _encode(printable(line)) + b"\n"
 
 
 def write_preview(folder: Folder, requests: Iterable[Mapping[str, Any]]) -> str:
