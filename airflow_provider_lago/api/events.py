@@ -180,9 +180,17 @@ def _check_properties(properties: Any) -> Mapping[str, Any]:
 
 
 def _is_flat_and_plain(properties: Mapping[Any, Any]) -> bool:
-    """Tell at a glance that properties are texts and whole numbers, as nearly all are."""
+    """Tell at a glance that properties are texts and numbers, as nearly all are."""
     for name, value in properties.items():
         kind = type(value)
-        if type(name) is not str or "\0" in name or not (kind is int or (kind is str and "\0" not in value)):
+        if kind is str:
+            if "\0" in value:
+                return False
+        elif kind is Decimal:
+            if not value.is_finite():
+                return False
+        elif kind is not int:
+            return False
+        if type(name) is not str or "\0" in name:
             return False
     return True

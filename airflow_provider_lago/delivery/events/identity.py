@@ -11,7 +11,6 @@ import hashlib
 import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, date, tzinfo
 from decimal import Decimal
 from typing import Any
@@ -31,6 +30,9 @@ _MISSING_ID = (
     "give the record one, or say how to derive it: transaction_id=['column', ...] for columns that identify a record, "
     "or transaction_id='hash' for its whole content"
 )
+
+#: Types whose values have one form only, as nearly all have.
+_CANONICAL = frozenset({str, int, bool, type(None)})
 
 #: Whole numbers and exponents beyond these are not written out digit by digit.
 _LONGEST_INT = 1_000
@@ -124,9 +126,15 @@ def _kind(value: Any) -> str:
 
 def _hashed(unit: str, zone: tzinfo) -> Identify:
     def digest(record: Mapping[str, Any], event: Mapping[str, Any]) -> str:
-        content = {name: _canonical_value(value) for name, value in event.items() if value is not None}
-        with suppress(InvalidTime):  # what is no time fails the check
+        content = {
+            name: value if type(value) in _CANONICAL else _canonical_value(value)
+            for name, value in event.items()
+            if value is not None
+        }
+        try:  # noqa: SIM105 - a context manager for each event is not free
             content["timestamp"] = to_epoch_seconds(event.get("timestamp"), unit, zone)
+        except InvalidTime:
+            pass  # what is no time fails the check
         return hashlib.sha256(exact_json.canonical(content)).hexdigest()[:40]
 
     def guarded(record: Mapping[str, Any], event: Mapping[str, Any]) -> str:
@@ -142,8 +150,11 @@ def _canonical_value(value: Any) -> Any:
     """Return a value so that 7.10 of a file and 7.1 of a Python float are the same."""
     if isinstance(value, (float, Decimal)) and math.isfinite(value):
         return _canonical_number(value)
-    if isinstance(value, Mapping):
-        return {str(name): _canonical_value(item) for name, item in value.items()}
+    if type(value) is dict or isinstance(value, Mapping):
+        return {
+            name if type(name) is str else str(name): item if type(item) in _CANONICAL else _canonical_value(item)
+            for name, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [_canonical_value(item) for item in value]
     return value

@@ -121,7 +121,10 @@ class EventShaper:
         for name, path, read, optional in self._properties:
             value = read(source)
             if value is not MISSING and value is not None:
-                place(properties, name, value, _NESTED)
+                if "." in name:
+                    place(properties, name, value, _NESTED)
+                else:
+                    properties[name] = value
             elif not optional:
                 found = "no" if value is MISSING else "an empty"
                 raise InvalidRecord(
