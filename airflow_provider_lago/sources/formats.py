@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import BinaryIO
 
+from airflow_provider_lago.sources.avro import read_avro
 from airflow_provider_lago.sources.compression import inner_name
 from airflow_provider_lago.sources.csv_lines import check_csv_header, read_csv
 from airflow_provider_lago.sources.csv_options import CsvOptions
@@ -30,6 +31,7 @@ ENDINGS = {
     ".tsv": "tsv",
     ".tab": "tsv",
     ".parquet": "parquet",
+    ".avro": "avro",
 }
 
 FORMATS = tuple(dict.fromkeys(ENDINGS.values()))
@@ -84,7 +86,7 @@ def reader_of(piece: Piece, reading: Reading) -> Reader:
         return partial(read_parquet, columns=reading.columns, row_groups=piece.row_groups)
     if NAME.fullmatch(os.path.basename(inner_name(piece.path))):
         return read_rejects
-    readers: dict[str, Reader] = {"jsonl": read_json_lines, "json": read_json}
+    readers: dict[str, Reader] = {"jsonl": read_json_lines, "json": read_json, "avro": read_avro}
     return readers[kind]
 
 

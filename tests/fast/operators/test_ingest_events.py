@@ -294,8 +294,8 @@ class TestWrongInput:
     @pytest.mark.parametrize(
         ("arguments", "says"),
         [
-            ({}, "not neither"),
-            ({"records": [], "files": "x.jsonl"}, "not both"),
+            ({}, "not none of them"),
+            ({"records": [], "files": "x.jsonl"}, "not records and files"),
             ({"files": "missing.jsonl"}, "'missing.jsonl' does not exist"),
             ({"files": "nothing-*.jsonl"}, "no file matches"),
             ({"records": "{{ x }}"}, "render_template_as_native_obj"),
