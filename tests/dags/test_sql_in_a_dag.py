@@ -1,8 +1,10 @@
 """Rows of a database in Airflow's own hands: connections and hooks, templates and files of them, mapping, retries."""
 
+import importlib.util
 import json
 import sqlite3
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from airflow.providers.common.compat.sdk import task
@@ -13,6 +15,8 @@ from airflow_provider_lago.operators import (
     LagoIngestEventsOperator,
     LagoUpsertCustomerOperator,
 )
+
+EXAMPLES = Path(__file__).parents[2] / "example_dags"
 
 USAGE = """
 CREATE TABLE usage (id TEXT, account TEXT, at TEXT, gb TEXT, note TEXT);
@@ -220,6 +224,20 @@ def test_a_database_that_is_away_is_tried_again_and_the_try_begins_anew(sandbox,
     outcome = run(dag)
     assert (outcome.state, outcome.tries_of("deliver")) == ("success", 2)
     assert sandbox.count() == 3
+
+
+def test_the_example_delivers_the_rows_of_its_day(sandbox, tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_USAGE_DB", json.dumps({"conn_type": "sqlite", "host": str(tmp_path / "usage.db")}))
+    spec = importlib.util.spec_from_file_location("loaded_example", EXAMPLES / "ingest_from_sql.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert run(module.ingest_from_sql()).state == "success"
+    events = {event["transaction_id"]: event for event in sandbox.events()}
+    assert sorted(events) == [f"traffic-2026-11-02-{hour:02}" for hour in range(24)]
+    assert [events[f"traffic-2026-11-02-{hour:02}"]["properties"] for hour in (0, 7)] == [
+        {"gb": "0.25"},
+        {"gb": "7.25", "region": "eu"},
+    ]
 
 
 MISTAKES = {
