@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator
-from itertools import accumulate
+from itertools import accumulate, repeat
 from typing import Any, BinaryIO
 
-from airflow_provider_lago.sources.arrow_values import ArrowValues, as_uuids
+from airflow_provider_lago.sources.arrow_values import ArrowValues, as_dicts, as_uuids
 from airflow_provider_lago.sources.rows import Row, SourceError, Start
 from airflow_provider_lago.sources.unfit import whole
 
@@ -60,13 +60,14 @@ def read_parquet(
     line = table.rows_before(first)
     for group in range(first, last):
         skipped = max(0, start.line - line) if group == start.offset else 0
-        for records in table.records(group, skipped):
+        for count, records in table.records(group, skipped):
             if position != start.position:
                 mark(Start(position, start.file, line + skipped, group))
-            for record in records:
-                position += 1
-                skipped += 1
-                yield Row(position, origin, line + skipped, record)
+            positions = range(position + 1, position + count + 1)
+            lines = range(line + skipped + 1, line + skipped + count + 1)
+            yield from map(Row, positions, repeat(origin), lines, records)
+            position += count
+            skipped += count
         line += table.rows(group)
         table.release()
     return position
@@ -183,9 +184,9 @@ class _Table:
         """Give back the memory that Arrow keeps for what it reads next."""
         self._pa.default_memory_pool().release_unused()
 
-    def records(self, group: int, skipped: int) -> Iterator[Iterator[Any]]:
+    def records(self, group: int, skipped: int) -> Iterator[tuple[int, Iterator[Any]]]:
         """
-        Yield the records of a row group, a few thousand at a time: dicts, or why there is none.
+        Yield the records of a row group, a few thousand at a time with their number: dicts, or why there is none.
 
         :param group: Its number.
         :param skipped: Number of records to leave out at its beginning.
@@ -205,7 +206,7 @@ class _Table:
             seen += batch.num_rows
             new = min(batch.num_rows, seen - skipped)
             if new > 0:
-                yield self._records(batch.slice(batch.num_rows - new))
+                yield new, self._records(batch.slice(batch.num_rows - new))
         if seen != self.rows(group):
             raise SourceError(
                 f"{self._origin!r}: row group {group} has {seen:,} rows, and {self.rows(group):,} in its footer: the "
@@ -221,8 +222,7 @@ class _Table:
                 columns[name] = as_uuids(found) if name in self._uuids and _holds_bytes(found) else found
         if not columns:
             return ({} for _ in range(batch.num_rows))
-        names = list(columns)
-        records = (dict(zip(names, row, strict=False)) for row in zip(*columns.values(), strict=True))
+        records = as_dicts(list(columns), list(columns.values()))
         return map(whole, records) if values.has_unfit else records
 
     def _batch_size(self, group: int) -> int:
