@@ -28,6 +28,9 @@ _KEPT = 2_000
 
 _BLOCK = 1 << 17
 
+#: Bytes in which an array begins, unless there are many blanks before it.
+_HEAD = 1 << 10
+
 _BOM = b"\xef\xbb\xbf"
 _BLANKS = b" \t\r\n"
 
@@ -75,11 +78,15 @@ def check_json(stream: BinaryIO, origin: str) -> bool:
     """
     try:
         stream.seek(0)
+        head = stream.read(_HEAD).removeprefix(_BOM).lstrip(_BLANKS)
+        if head.startswith(b"["):
+            return True
+        if b"\0" in head[:4] or head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise SourceError(f"{origin!r} is not UTF-8 text; it looks like UTF-16: convert it")
+        stream.seek(0)
         line = _first_line(stream)
         if line.startswith(b"{"):
             _refuse_single_object(stream, origin, line)
-        elif b"\0" in line or line[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise SourceError(f"{origin!r} is not UTF-8 text; it looks like UTF-16: convert it")
         return line.startswith(b"[")
     finally:
         stream.seek(0)

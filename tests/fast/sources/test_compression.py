@@ -2,8 +2,10 @@
 
 import bz2
 import gzip
+import importlib
 import io
 import random
+import sys
 import tracemalloc
 import zlib
 
@@ -13,7 +15,7 @@ from airflow_provider_lago.sources.compression import decompressed, inner_name
 from airflow_provider_lago.sources.json_lines import LONGEST_LINE, read_json_lines
 from airflow_provider_lago.sources.rows import SourceError, Unreadable
 
-zstd = pytest.importorskip("backports.zstd")
+zstd = importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
 
 LINES = b"".join(b'{"n":%d,"x":"%d"}\n' % (n, n * 7919 % 1000) for n in range(60_000))
 

@@ -168,6 +168,9 @@ class TestKinds:
     def test_a_damaged_first_line_costs_itself_only(self):
         assert data(b'{"a":{"b":1\n{"a":2}\n') == [b'{"a":{"b":1', b'{"a":2}']
 
+    def test_a_nul_in_a_line_costs_its_record_only(self):
+        assert data(b'{"a":"\0"}\n{"a":2}\n') == [b'{"a":"\0"}', b'{"a":2}']
+
     def test_an_empty_file_has_no_rows(self):
         assert rows(b"") == []
 
@@ -182,11 +185,14 @@ class TestKinds:
         with pytest.raises(SourceError, match="whose 'events' holds the records"):
             rows(content)
 
-    def test_utf_16_is_named(self):
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+    def test_utf_16_is_named(self, encoding):
         with pytest.raises(SourceError, match="UTF-16"):
-            rows('{"a":1}'.encode("utf-16"))
+            rows('{"a":1}'.encode(encoding))
 
-    @pytest.mark.parametrize(("content", "is_array"), [(b"\n [1]", True), (b"{}", False), (b"", False)])
+    @pytest.mark.parametrize(
+        ("content", "is_array"), [(b"\n [1]", True), (b" " * 5_000 + b"[1]", True), (b"{}", False), (b"", False)]
+    )
     def test_a_check_leaves_the_file_at_its_beginning(self, content, is_array):
         stream = io.BytesIO(content)
         assert check_json(stream, "a.json") is is_array
