@@ -63,7 +63,12 @@ class _ReadyEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     properties: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
+class _FlatEvent(_ReadyEvent, forbid_unknown_fields=True, gc=False):
+    properties: dict[str, str | int | float | bool | None] | msgspec.UnsetType = msgspec.UNSET
+
+
 _decode_ready = msgspec.json.Decoder(_ReadyEvent).decode
+_decode_flat = msgspec.json.Decoder(_FlatEvent).decode
 
 
 def check_ready_line(line: bytes) -> Checked | None:
@@ -77,12 +82,17 @@ def check_ready_line(line: bytes) -> Checked | None:
     """
     if _BACKSLASH in line or not line.isascii():
         return None
-    if line.count(b"{") + line.count(b"[") > DEEPEST:
-        return None
+    event: _ReadyEvent
     try:
-        event = _decode_ready(line)
-    except (msgspec.DecodeError, RecursionError):
-        return None
+        event = _decode_flat(line)
+    except msgspec.DecodeError:
+        # Something in the properties is nested. Counting brackets takes as long as decoding.
+        if line.count(b"{") + line.count(b"[") > DEEPEST:
+            return None
+        try:
+            event = _decode_ready(line)
+        except (msgspec.DecodeError, RecursionError):
+            return None
     transaction_id, subscription, code = event.transaction_id, event.external_subscription_id, event.code
     money = event.precise_total_amount_cents
     if (

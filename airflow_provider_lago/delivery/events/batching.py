@@ -77,9 +77,10 @@ def batches(
     """
     filling: list[Batch] = []
     for event in events:
+        checked = event.checked
         target = filling[0] if filling else None
-        if target is not None and (len(filling) > 1 or event.checked.transaction_id in target.indexes):
-            namesakes = [batch for batch in filling if event.checked.transaction_id in batch.indexes]
+        if target is not None and (len(filling) > 1 or checked.transaction_id in target.indexes):
+            namesakes = [batch for batch in filling if checked.transaction_id in batch.indexes]
             if _settle_namesake(event, namesakes, on_conflict):
                 full = next((batch for batch in namesakes if batch.twin_count >= _MOST_TWINS), None)
                 if full is not None:
@@ -89,7 +90,7 @@ def batches(
             target = next((batch for batch in filling if batch not in namesakes), None)
             if target is None and len(filling) == _OPEN:
                 yield filling.pop(0)
-        if target is not None and target.size + len(event.checked.payload) > max_bytes:
+        if target is not None and target.size + len(checked.payload) > max_bytes:
             filling.remove(target)
             yield target
             target = None
