@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import io
 import json
+import os
 import re
 import sys
 import zipfile
@@ -141,6 +142,16 @@ def test_many_files_are_delivered_by_a_task_each_and_the_books_are_checked(lago,
     assert lago.count() == 119
     (rejected,) = read_lines(tmp_path / "storage-report" / "3" / "rejected.jsonl")
     assert (rejected["line"], rejected["reason"]) == (8, "not JSON")
+
+
+def test_big_files_are_divided_among_tasks_and_there_is_one_summary(lago, tmp_path, monkeypatch):
+    module = load(PROJECT / "example_dags" / "ingest_shards.py", monkeypatch)
+    outcome = run(module.ingest_shards())
+    assert outcome.state == "success"
+    whole = outcome.returned("sum_summaries")
+    assert (whole["shards"], whole["read"], whole["accepted"]) == (4, 3_600, 3_600)
+    assert lago.count() == 3_600
+    assert sorted(os.listdir(tmp_path / "month-report")) == ["0", "1", "2", "3"]
 
 
 def test_books_that_do_not_add_up_fail_the_run(lago, monkeypatch):
