@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from types import SimpleNamespace
+import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -257,6 +258,54 @@ def test_a_driver_that_may_load_the_whole_result_is_named_in_the_log():
 
 def test_rows_may_be_mappings():
     assert records(of_cursor(Cursor([{"a": 1, "b": None}]))) == [{"a": 1, "b": None}]
+
+
+@pytest.mark.parametrize("driver", ["MySQLdb", "pymysql"])
+def test_drivers_of_mysql_leave_the_result_on_the_server_and_may_not_write(driver, monkeypatch):
+    """No MySQL is asked here: the test holds what the drivers are told."""
+    done = []
+
+    class Plain(Cursor):
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exc):
+            done.append("closed")
+
+        def execute(self, *arguments):
+            done.append(arguments)
+
+    class Unbuffered(Plain):
+        pass
+
+    class Connection:
+        __module__ = f"{driver}.connections"
+
+        def cursor(self, kind=Plain):
+            done.append(kind)
+            return kind([(1, 2)])
+
+        def rollback(self):
+            done.append("rolled back")
+
+        def close(self):
+            done.append("connection closed")
+
+    monkeypatch.setitem(sys.modules, driver, ModuleType(driver))
+    monkeypatch.setitem(sys.modules, f"{driver}.cursors", SimpleNamespace(SSCursor=Unbuffered))
+    told = []
+    source = SqlSource("SELECT a, b", [5], Connection, name="x", tell=told.append)
+    assert records(source) == [{"a": 1, "b": 2}]
+    assert done == [
+        Plain,
+        ("SET SESSION TRANSACTION READ ONLY",),
+        "closed",
+        "rolled back",
+        Unbuffered,
+        ("SELECT a, b", [5]),
+        "connection closed",
+    ]
+    assert told == []
 
 
 def named(name, **attributes):
