@@ -75,7 +75,7 @@ def read_parquet(
 
 def row_group_sizes(stream: BinaryIO, origin: str) -> list[tuple[int, int]]:
     """
-    Return the number of rows, and of bytes as they are packed, of each row group.
+    Return the number of rows, and about how many bytes they take in the file, of each row group.
 
     :param stream: The open file.
     :param origin: Its name.
@@ -143,12 +143,14 @@ class _Table:
             ) from None
         self._pa = pa
         self._watched = _Watched(stream)
-        _check_frame(stream, origin)
+        self._size = _check_frame(stream, origin)
         meta = self._try("its footer cannot be read", lambda: parquet.ParquetFile(self._watched).metadata)
         self._meta = meta
         self.groups: int = meta.num_row_groups
         self._rows = [int(meta.row_group(group).num_rows) for group in range(self.groups)]
         self._before = [0, *accumulate(self._rows)]
+        self._unpacked = [max(1, int(meta.row_group(group).total_byte_size)) for group in range(self.groups)]
+        self._all_unpacked = sum(self._unpacked)
         schema = self._try("its schema cannot be read", meta.schema.to_arrow_schema)
         self._check_names(schema)
         self._names = frozenset(name for name in schema.names if columns is None or name in columns)
@@ -176,9 +178,9 @@ class _Table:
         return self._before[group]
 
     def packed_bytes(self, group: int) -> int:
-        """Return the number of bytes that a row group takes in the file."""
-        meta = self._meta.row_group(group)
-        return sum(int(meta.column(number).total_compressed_size) for number in range(meta.num_columns))
+        """Return about how many bytes a row group takes in the file: its share of what it takes when it is unpacked."""
+        # The sizes of the columns would be exact, but asking for them ends the process where the footer is damaged.
+        return self._size * self._unpacked[group] // self._all_unpacked
 
     def release(self) -> None:
         """Give back the memory that Arrow keeps for what it reads next."""
@@ -226,7 +228,7 @@ class _Table:
         return map(whole, records) if values.has_unfit else records
 
     def _batch_size(self, group: int) -> int:
-        a_row: int = self._meta.row_group(group).total_byte_size // max(1, self.rows(group))
+        a_row = self._unpacked[group] // max(1, self.rows(group))
         return max(1, min(_ROWS, _BATCH_BYTES // max(1, a_row)))
 
     def _window(self) -> int:
@@ -258,8 +260,8 @@ class _Table:
             raise SourceError(f"{self._origin!r}: {problem}: {_line(error)}; {fix}") from None
 
 
-def _check_frame(stream: BinaryIO, origin: str) -> None:
-    """What is no Parquet file is told from one that is damaged."""
+def _check_frame(stream: BinaryIO, origin: str) -> int:
+    """Return the size of a file. What is no Parquet file is told from one that is damaged."""
     size = stream.seek(0, os.SEEK_END)
     if not size:
         raise SourceError(f"{origin!r} is empty: a Parquet file without rows is not; was it written to its end?")
@@ -276,6 +278,7 @@ def _check_frame(stream: BinaryIO, origin: str) -> None:
         raise SourceError(
             f"{origin!r} is cut off: it does not end with {_MAGIC.decode()}; was it written and copied to its end?"
         )
+    return size
 
 
 def _uuid_columns(schema: Any) -> frozenset[str]:
