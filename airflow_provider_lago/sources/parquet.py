@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator
+from functools import partial
 from itertools import accumulate, repeat
 from typing import Any, BinaryIO
 
@@ -220,7 +221,7 @@ class _Table:
         columns = {}
         for name, array in zip(batch.schema.names, batch.columns, strict=True):
             if name in self._names:  # a column "a.b" comes along where "a" is asked for
-                found = values.of(array)
+                found = self._try(f"column {name!r} ({array.type}) cannot be read", partial(values.of, array))
                 columns[name] = as_uuids(found) if name in self._uuids and _holds_bytes(found) else found
         if not columns:
             return ({} for _ in range(batch.num_rows))
