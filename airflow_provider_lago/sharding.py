@@ -17,12 +17,11 @@ likes, each with its own retries, checkpoint and report (below ``report_path``, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_lago.operators.arguments import check_rate, check_whole
 from airflow_provider_lago.operators.files import file_reading, object_store
-from airflow_provider_lago.sources.finding import Files
 
 #: Airflow maps a task 1,024 times at most unless told otherwise.
 MOST_SHARDS = 1_024
@@ -32,7 +31,7 @@ _COUNTS = ("read", "accepted", "duplicate", "rejected", "skipped", "requests")
 
 
 def plan_shards(
-    files: Files,
+    files: Any,  # a Files, or in a DAG the output of a task that gives one
     shards: int,
     *,
     requests_per_second: float | None = None,
@@ -68,11 +67,11 @@ def plan_shards(
     return [{"files": shard, **bound} for shard in parts]
 
 
-def sum_summaries(summaries: Iterable[Mapping[str, Any] | None]) -> dict[str, Any]:
+def sum_summaries(summaries: Any) -> dict[str, Any]:
     """
     Add up what mapped deliveries return.
 
-    :param summaries: The summaries; None, of a task that was skipped, counts as nothing.
+    :param summaries: The summaries, as the output of the mapped deliveries gives them; None, of a task that was skipped, counts as nothing.
     :return: The counts and reasons of all, ``seconds`` of the one that took longest, and the number of ``shards``.
     :raises ValueError: if one is not the summary of a delivery, as that of a dry run.
     """

@@ -13,7 +13,7 @@ from airflow_provider_lago.sources.compression import inner_name
 from airflow_provider_lago.sources.csv_lines import check_csv_header, read_csv
 from airflow_provider_lago.sources.csv_options import CsvOptions
 from airflow_provider_lago.sources.finding import Piece
-from airflow_provider_lago.sources.json_array import read_json
+from airflow_provider_lago.sources.json_array import check_json, read_json
 from airflow_provider_lago.sources.json_lines import read_json_lines
 from airflow_provider_lago.sources.parquet import read_parquet
 from airflow_provider_lago.sources.rejects import NAME, read_rejects
@@ -81,7 +81,7 @@ def reader_of(piece: Piece, reading: Reading) -> Reader:
     if (piece.bytes and kind not in {"jsonl", "csv", "tsv"}) or (piece.row_groups and kind != "parquet"):
         raise SourceError(f"{piece.path!r}: a {kind} file has no such parts")
     if kind in {"csv", "tsv"}:
-        return partial(read_csv, options=csv_options(kind, reading))
+        return partial(read_csv, options=csv_options(reading))
     if kind == "parquet":
         return partial(read_parquet, columns=reading.columns, row_groups=piece.row_groups)
     if NAME.fullmatch(os.path.basename(inner_name(piece.path))):
@@ -99,10 +99,15 @@ def check_beginning(stream: BinaryIO, piece: Piece, reading: Reading) -> None:
     """
     kind = format_of(piece.path, reading)
     if kind in {"csv", "tsv"}:
-        check_csv_header(stream, piece.path, csv_options(kind, reading))
+        check_csv_header(stream, piece.path, csv_options(reading))
+    elif kind == "json":
+        check_json(stream, piece.path)
 
 
-def csv_options(kind: str, reading: Reading) -> CsvOptions:
-    """Return how a table of texts is written, ``csv`` or ``tsv``."""
+def csv_options(reading: Reading) -> CsvOptions:
+    """Return how a table of texts is written."""
     options = reading.csv or CsvOptions()
-    return replace(options, delimiter="\t") if kind == "tsv" and options.delimiter is None else options
+    # Where the name says it too, the options do it by themselves, and know that the user has not.
+    if reading.format == "tsv" and options.delimiter is None:
+        return replace(options, delimiter="\t")
+    return options

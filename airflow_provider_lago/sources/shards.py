@@ -74,7 +74,7 @@ def _divided(number: int, piece: Piece, state: State, count: int, reading: Readi
         if kind == "jsonl":
             cuts = cut_lines(stream, targets)
         elif kind in {"csv", "tsv"}:
-            cuts = cut_table(stream, piece.path, targets, csv_options(kind, reading))
+            cuts = cut_table(stream, piece.path, targets, csv_options(reading))
         else:
             return
     bounds = [0, *cuts, state.size]

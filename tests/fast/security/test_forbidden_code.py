@@ -25,6 +25,11 @@ CALLS = {"eval", "exec", "compile", "__import__", "system", "popen", "render_tem
 #: What is allowed, and why.
 ALLOWED = {
     ("operators/__init__.py", "import_module of a name that is made"): "the name stands in a table of the same module",
+    ("sources/compression.py", "import_module of a name that is made"): "the name stands in a table of the same module",
+    ("sources/sql_drivers.py", "import_module of a name that is made"): "of the package that made the connection",
+    ("operators/base.py", "jinja2"): "a type",
+    ("operators/sql.py", "jinja2"): "an error of Airflow's loader of templates",
+    ("operators/sql.py", "render_template"): "the file that the author of the DAG names; records are never rendered",
     ("sandbox/__init__.py", "import_module of a name that is made"): "the name stands in a table of the same module",
 }
 
