@@ -37,6 +37,9 @@ _MONEY = re.compile(r"-?[0-9]{1,25}(\.[0-9]{1,15})?")
 #: More than its digits before and after the point: numbers beyond it are not even written out.
 _MONEY_DIGITS = 50
 
+#: Decimals from about this power of ten on are infinite as floats: whoever reads the JSON may take them for that.
+_DOUBTFUL = 308
+
 _BACKSLASH = ord("\\")
 
 
@@ -197,7 +200,7 @@ def _is_flat_and_plain(properties: Mapping[Any, Any]) -> bool:
             if "\0" in value:
                 return False
         elif kind is Decimal:
-            if not value.is_finite():
+            if not value.is_finite() or value.adjusted() >= _DOUBTFUL:
                 return False
         elif kind is not int:
             return False

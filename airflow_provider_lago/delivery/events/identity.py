@@ -148,6 +148,8 @@ def _hashed(unit: str, zone: tzinfo) -> Identify:
 
 def _canonical_value(value: Any) -> Any:
     """Return a value so that 7.10 of a file and 7.1 of a Python float are the same."""
+    if type(value) is Decimal and value.is_finite() and value.adjusted() < _LONGEST_EXPONENT:
+        return _canonical_number(value)  # math.isfinite makes a float of it first, which takes longer than all else
     if isinstance(value, (float, Decimal)) and math.isfinite(value):
         return _canonical_number(value)
     if type(value) is dict or isinstance(value, Mapping):

@@ -234,3 +234,16 @@ def test_the_short_road_lets_nothing_through_that_the_thorough_one_refuses(event
 def test_the_time_of_an_event_does_not_depend_on_when_it_is_checked():
     event = {**GOOD, "timestamp": datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)}
     assert check_event(event).payload == check_event(dict(event)).payload
+
+
+@pytest.mark.parametrize("number", ["1e308", "1e309", "-1e400", "NaN", "sNaN", "Infinity"])
+def test_a_decimal_that_no_float_can_hold_is_judged_the_same_with_and_without_something_nested_beside_it(number):
+    def judged(properties):
+        event = {"transaction_id": "t", "external_subscription_id": "s", "code": "c", "timestamp": 1_790_000_000}
+        try:
+            check_event({**event, "properties": properties})
+        except ValueError as error:
+            return str(error)
+        return "fine"
+
+    assert judged({"n": Decimal(number)}) == judged({"n": Decimal(number), "o": {}})
