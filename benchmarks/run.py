@@ -37,15 +37,20 @@ def provider(url: str, in_flight: int, source: str) -> Deliver:
     os.environ["AIRFLOW_CONN_LAGO_DEFAULT"] = json.dumps({"conn_type": "lago", "host": url, "password": KEY})
     from airflow_provider_lago.operators.events import LagoIngestEventsOperator
 
-    shaping: dict[str, Any] = {"csv": FLAT, "parquet": FLAT, "mapped": MAPPED}.get(source, {})
+    options: dict[str, Any] = {"csv": FLAT, "parquet": FLAT, "mapped": MAPPED}.get(source, {})
     if source == "mapped":
-        shaping = {**shaping, "receipts": True}
+        options = {**options, "receipts": True}
 
     def deliver(path: str, count: int) -> int:
         context = {"ti": SimpleNamespace(dag_id="benchmark", run_id="r", task_id="t", map_index=-1, try_number=1)}
         with tempfile.TemporaryDirectory() as folder:
             summary = LagoIngestEventsOperator(
-                task_id="t", files=path, limit=count, concurrency=in_flight, report_path=f"{folder}/report", **shaping
+                task_id="t",
+                files=path,
+                limit=count if count == BATCH else None,
+                concurrency=in_flight,
+                report_path=f"{folder}/report",
+                **options,
             ).execute(context)  # type: ignore[arg-type]
         if not summary["read"] == summary["accepted"] == count:
             raise RuntimeError(f"not {count} events: {summary}")

@@ -130,7 +130,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
                 left.plot(*zip(*points, strict=True), line, marker=mark, color=colour, label=name)
     left.set(yscale="log", xlabel="latency of the server, ms", ylabel="events per second")
     left.grid(visible=True, axis="y", alpha=0.3)
-    left.legend(fontsize=8)
+    if left.lines:
+        left.legend(fontsize=8)
     bars = [
         (
             f"{'this provider' if client == 'provider' else client}\n{'loop' if in_flight == 1 else in_flight}",
