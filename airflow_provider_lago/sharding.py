@@ -71,7 +71,8 @@ def sum_summaries(summaries: Any) -> dict[str, Any]:
     """
     Add up what mapped deliveries return.
 
-    :param summaries: The summaries, as the output of the mapped deliveries gives them; None, of a task that was skipped, counts as nothing.
+    :param summaries: The summaries, as the output of the mapped deliveries gives them; None, of a task that was
+        skipped, counts as nothing.
     :return: The counts and reasons of all, ``seconds`` of the one that took longest, and the number of ``shards``.
     :raises ValueError: if one is not the summary of a delivery, as that of a dry run.
     """
