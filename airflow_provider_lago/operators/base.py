@@ -337,7 +337,7 @@ class LagoDeliveryOperator(BaseOperator):
         if len(given) != 1:
             raise SourceError(
                 f"give exactly one of records, files and sql, not {' and '.join(given) or 'none of them'}; an upstream "
-                "task may have returned None"
+                "task may have returned None, as one that yields does"
             )
         source: Source
         if self.sql is not None:

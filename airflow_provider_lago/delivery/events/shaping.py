@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
+from operator import itemgetter
 from typing import Any
 
 from airflow_provider_lago.api.events import EVENT_FIELDS
@@ -69,6 +70,7 @@ class EventShaper:
         self._own_columns = _own_columns(shaping)
         self._columns = [(to, path, getter(path)) for to, path in shaping.fields.items() if not to.startswith(_NESTED)]
         self._properties = _property_columns(shaping)
+        self._flat = None if self._property_constants else _flat(self._properties)
         self._selects = bool(shaping.fields or shaping.properties)
         self._identify: Identify = identity(shaping.transaction_id, shaping.timestamp_unit, shaping.zone)
         self._identity_columns = _identity_columns(shaping.transaction_id)
@@ -117,6 +119,14 @@ class EventShaper:
     def _nest_properties(self, own: Any, source: Record) -> dict[str, Any]:
         if own is not None and not isinstance(own, Mapping):
             raise InvalidRecord("properties: not an object", f"nothing can be nested in a {kind_of(own)}")
+        if not own and self._flat is not None:
+            names, read_all = self._flat
+            try:
+                values = read_all(source)
+                if None not in values:
+                    return dict(zip(names, values))  # noqa: B905 - to count them costs as much as all the rest
+            except (KeyError, TypeError, ValueError):  # not there, or no value that can be compared: one by one
+                pass
         properties = dict(own) if own else {}
         for name, path, read, optional in self._properties:
             value = read(source)
@@ -161,6 +171,14 @@ def _property_columns(shaping: EventShaping) -> list[tuple[str, str, Getter, boo
         (target.removeprefix(_NESTED), _bare(path), getter(_bare(path)), path.endswith("?"))
         for target, path in named.items()
     ]
+
+
+def _flat(columns: list[tuple[str, str, Getter, bool]]) -> tuple[tuple[str, ...], Callable[[Record], Any]] | None:
+    """Return properties and what reads their columns all at once; None where that takes more than names."""
+    names, paths = [name for name, *_ in columns], [path for _, path, *_ in columns]
+    if len(columns) < 2 or any("." in text for text in (*names, *paths)):
+        return None
+    return tuple(names), itemgetter(*paths)
 
 
 def _named_properties(properties: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
