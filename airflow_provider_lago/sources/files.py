@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from airflow_provider_lago.sources.compression import decompressed
 from airflow_provider_lago.sources.finding import Files, Piece, expand
-from airflow_provider_lago.sources.formats import Reading, check_beginning, reader_of
+from airflow_provider_lago.sources.formats import Reading, beginning_of, reader_of
 from airflow_provider_lago.sources.places import Stores
 from airflow_provider_lago.sources.rows import BEGINNING, Row, SourceError, Start
 
@@ -120,12 +120,15 @@ def _check(pieces: list[Piece], reading: Reading) -> None:
     """Look at the beginning of the files, for what must be known before anything is sent."""
     remote = 0
     for piece in pieces:
+        check = beginning_of(piece, reading)
+        if check is None:
+            continue
         remote += piece.place.is_remote
         if remote > _LOOKED_AT:
             return
         try:
             with closing(piece.open()) as stream:
-                check_beginning(decompressed(stream, piece.path), piece, reading)
+                check(decompressed(stream, piece.path))
         except OSError as error:
             if piece.place.is_remote:
                 raise

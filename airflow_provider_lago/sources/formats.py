@@ -90,18 +90,12 @@ def reader_of(piece: Piece, reading: Reading) -> Reader:
     return readers[kind]
 
 
-def check_beginning(stream: BinaryIO, piece: Piece, reading: Reading) -> None:
-    """
-    Check what can be known to be wrong with a file from its beginning.
-
-    :param stream: The file, unpacked.
-    :raises SourceError: if it cannot be read as a whole.
-    """
+def beginning_of(piece: Piece, reading: Reading) -> Callable[[BinaryIO], object] | None:
+    """Return what checks the beginning of a file, unpacked, by a :class:`SourceError`; None where it shows nothing."""
     kind = format_of(piece.path, reading)
     if kind in {"csv", "tsv"}:
-        check_csv_header(stream, piece.path, csv_options(reading))
-    elif kind == "json":
-        check_json(stream, piece.path)
+        return partial(check_csv_header, origin=piece.path, options=csv_options(reading))
+    return partial(check_json, origin=piece.path) if kind == "json" else None
 
 
 def csv_options(reading: Reading) -> CsvOptions:
