@@ -15,7 +15,7 @@ from support import tasks
 from support.deliveries import KEY, connection, usage
 from support.scripted import Reply, ScriptedServer
 from support.states import State
-from support.stores import Bucket, memory_folder, s3_server
+from support.stores import memory_folder
 
 from airflow_provider_lago.delivery import delivery, keeper
 from airflow_provider_lago.delivery.events.plan import EventPlan
@@ -31,19 +31,6 @@ RECORDS = 3_000
 INVALID = range(7, RECORDS, 50)
 
 context = partial(tasks.context, task_id="deliver", max_tries=3)
-
-
-@pytest.fixture(scope="module")
-def s3():
-    with s3_server() as url:
-        yield url
-
-
-@pytest.fixture
-def bucket(s3, monkeypatch):
-    with Bucket(s3) as bucket:
-        monkeypatch.setenv(*bucket.environment)
-        yield bucket
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,6 @@ import pytest
 from support import tasks
 from support.deliveries import usage
 from support.states import State
-from support.stores import Bucket, s3_server
 
 from airflow_provider_lago.exceptions import LagoDeliveryError, LagoInputError
 from airflow_provider_lago.operators import LagoIngestEventsOperator
@@ -17,19 +16,6 @@ from airflow_provider_lago.sharding import plan_shards, sum_summaries
 from airflow_provider_lago.sources import read_ahead
 
 context = partial(tasks.context, task_id="deliver", max_tries=3)
-
-
-@pytest.fixture(scope="module")
-def s3():
-    with s3_server() as url:
-        yield url
-
-
-@pytest.fixture
-def bucket(s3, monkeypatch):
-    with Bucket(s3) as bucket:
-        monkeypatch.setenv(*bucket.environment)
-        yield bucket
 
 
 @pytest.fixture(autouse=True)
