@@ -49,6 +49,9 @@ def seconds(airflow: Standalone, workers: int, round_: int, events: int) -> floa
     dag, run = f"on_{workers}", f"round{round_}"
     airflow.trigger(dag, run, {})
     wait_for(run, lambda: airflow.task(dag, run, "sum_summaries")["state"] in OVER, airflow.lives)
+    if airflow.task(dag, run, "sum_summaries")["state"] != "success":
+        logs = sorted(airflow.folder.glob(f"logs/dag_id={dag}/run_id={run}/task_id=deliver/**/*.log"))
+        raise RuntimeError("\n".join(f"{log}:\n{log.read_text()[-2_000:]}" for log in logs))
     summary = airflow.returned(dag, run, "sum_summaries")
     assert summary["accepted"] == events, summary
     assert summary["shards"] == workers, summary
