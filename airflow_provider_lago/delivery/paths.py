@@ -29,9 +29,11 @@ def getter(path: str) -> Getter:
             return value
         value = record
         for step in steps:
-            if not isinstance(value, Mapping) or step not in value:
+            if type(value) is not dict and not isinstance(value, Mapping):  # an abstract class is slow to ask
                 return MISSING
-            value = value[step]
+            value = value.get(step, MISSING)
+            if value is MISSING:
+                return MISSING
         return value
 
     return read

@@ -17,7 +17,7 @@ from typing import Any
 
 from airflow_provider_lago.api import exact_json
 from airflow_provider_lago.api.records import InvalidRecord
-from airflow_provider_lago.api.timestamps import InvalidTime, to_epoch_seconds
+from airflow_provider_lago.api.timestamps import EARLIEST, LATEST, InvalidTime, to_epoch_seconds
 from airflow_provider_lago.delivery.paths import MISSING, getter
 
 #: (record, event without its id) -> transaction_id
@@ -32,7 +32,12 @@ _MISSING_ID = (
 )
 
 #: Types whose values have one form only, as nearly all have.
-_CANONICAL = frozenset({str, int, bool, type(None)})
+_ONE_FORM = frozenset({str, int, bool})
+_TEXT = frozenset({str})
+_CANONICAL = _ONE_FORM | {type(None)}
+
+#: A fraction that ends in one of these cannot be written shorter.
+_LAST_DIGITS = frozenset("123456789")
 
 #: Whole numbers and exponents beyond these are not written out digit by digit.
 _LONGEST_INT = 1_000
@@ -126,24 +131,39 @@ def _kind(value: Any) -> str:
 
 def _hashed(unit: str, zone: tzinfo) -> Identify:
     def digest(record: Mapping[str, Any], event: Mapping[str, Any]) -> str:
-        content = {
-            name: value if type(value) in _CANONICAL else _canonical_value(value)
-            for name, value in event.items()
-            if value is not None
-        }
-        try:  # noqa: SIM105 - a context manager for each event is not free
-            content["timestamp"] = to_epoch_seconds(event.get("timestamp"), unit, zone)
-        except InvalidTime:
-            pass  # what is no time fails the check
-        return hashlib.sha256(exact_json.canonical(content)).hexdigest()[:40]
-
-    def guarded(record: Mapping[str, Any], event: Mapping[str, Any]) -> str:
         try:
-            return digest(record, event)
+            moment = event.get("timestamp")
+            if type(moment) is int and unit == "s" and EARLIEST <= moment < LATEST and _has_one_form(event):
+                return hashlib.sha256(exact_json.canonical(event)).hexdigest()[:40]  # by far the most
+            content = {
+                name: value if type(value) in _CANONICAL else _canonical_value(value)
+                for name, value in event.items()
+                if value is not None
+            }
+            try:  # noqa: SIM105 - a context manager for each event is not free
+                content["timestamp"] = to_epoch_seconds(moment, unit, zone)
+            except InvalidTime:
+                pass  # what is no time fails the check
+            return hashlib.sha256(exact_json.canonical(content)).hexdigest()[:40]
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidRecord("transaction_id: cannot be hashed", str(error)[:200]) from None
 
-    return guarded
+    return digest
+
+
+def _has_one_form(content: Mapping[str, Any]) -> bool:
+    """Tell at a glance that nothing in a content could be written in another way, as in nearly all."""
+    for value in content.values():
+        kind = type(value)
+        if kind in _ONE_FORM:
+            continue
+        if kind is Decimal:
+            text = str(value)
+            if text[-1] not in _LAST_DIGITS or "." not in text or "E" in text:
+                return False
+        elif kind is not dict or not _has_one_form(value):
+            return False
+    return _TEXT.issuperset(map(type, content))
 
 
 def _canonical_value(value: Any) -> Any:

@@ -95,10 +95,10 @@ class EventShaper:
             properties = self._nest_properties(event.get("properties"), source)
             if properties:
                 event["properties"] = properties
-        identifier = event.get("transaction_id")
+        identifier = event.pop("transaction_id", None)
         if identifier is None or identifier == "":
-            event["transaction_id"] = None
-            event["transaction_id"] = self._identify(record, event)
+            identifier = self._identify(record, event)
+        event["transaction_id"] = identifier
         for target, value in self._edits:
             place(event, target, value)
         return event
