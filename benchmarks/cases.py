@@ -77,6 +77,8 @@ def cases(quick: bool) -> list[Case]:
             Case("HttpHook", latency, 1),
             Case("requests", latency, 16),
             Case("requests", latency, 64),
+            Case("aiohttp", latency, 16),
+            Case("aiohttp", latency, 64),
         ]
     found = [
         replace(case, events=min(case.events, _SHARES.get(case.client, case.events))) if case.events else case

@@ -100,11 +100,43 @@ def threads(url: str, in_flight: int, source: str) -> Deliver:
     return _pooled(post, in_flight)
 
 
+def bare(url: str, in_flight: int, source: str) -> Deliver:
+    """aiohttp with the lines as they come, unchecked, answers not looked into: what the HTTP library leaves to be had."""
+    import asyncio
+
+    import aiohttp
+
+    async def send(path: str, count: int) -> int:
+        requests = 0
+        with open(path, "rb") as stream:
+            lines = map(bytes.strip, islice(stream, count))
+            async with aiohttp.ClientSession(
+                headers=HEADERS,
+                connector=aiohttp.TCPConnector(limit=in_flight),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+            ) as session:
+
+                async def work() -> None:
+                    nonlocal requests
+                    while batch := b",".join(islice(lines, BATCH)):
+                        requests += 1
+                        async with session.post(f"{url}/{ENDPOINT}", data=b'{"events":[' + batch + b"]}") as answer:
+                            answer.raise_for_status()
+                            await answer.read()
+
+                await asyncio.gather(*(work() for _ in range(in_flight)))
+        return requests
+
+    return lambda path, count: asyncio.run(send(path, count))
+
+
 CLIENTS: dict[str, Callable[[str, int, str], Deliver]] = {
     "provider": provider,
     "lago-python-client": official,
     "HttpHook": hook,
     "requests": threads,
+    "aiohttp": bare,
 }
 
 

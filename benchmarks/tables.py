@@ -16,6 +16,8 @@ _SOURCES = {
     "mapped": "JSONL, mapped, hashed ids, receipts",
 }
 
+_NAMES = {"provider": "this provider, all checks", "aiohttp": "its HTTP library alone, no checks"}
+
 Row = Mapping[str, Any]
 
 
@@ -62,12 +64,12 @@ def _clients(rows: Sequence[Row], latency: int) -> str:
     official = _find(rows, client=OFFICIAL, latency=latency, in_flight=1)
     hook = _find(rows, client="HttpHook", latency=latency)
     lines = []
-    for client in (OFFICIAL, "HttpHook", "requests", "provider"):
+    for client in (OFFICIAL, "HttpHook", "requests", "provider", "aiohttp"):
         for in_flight in IN_FLIGHT:
             row = _find(rows, client=client, latency=latency, in_flight=in_flight, source="jsonl", warm=True)
             if row is None:
                 continue
-            name = "this provider, all checks" if client == "provider" else client
+            name = _NAMES.get(client, client)
             how = "a loop" if in_flight == 1 else f"{in_flight} in flight"
             beside = [f"{row['rate'] / peer['rate']:.1f}" if peer else "" for peer in (official, hook)]
             lines.append([f"{latency} ms", f"{name}, {how}", *_figures(row), *beside])
