@@ -101,7 +101,7 @@ def threads(url: str, in_flight: int, source: str) -> Deliver:
 
 
 def bare(url: str, in_flight: int, source: str) -> Deliver:
-    """aiohttp with the lines as they come, unchecked, answers not looked into: what the HTTP library leaves to be had."""
+    """aiohttp with the lines as they come, nothing checked: what the HTTP library leaves to be had."""
     import asyncio
 
     import aiohttp

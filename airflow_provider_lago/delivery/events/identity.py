@@ -12,7 +12,7 @@ import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, tzinfo
-from decimal import Decimal
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from typing import Any
 
 from airflow_provider_lago.api import exact_json
@@ -38,6 +38,9 @@ _CANONICAL = _ONE_FORM | {type(None)}
 
 #: A fraction that ends in one of these cannot be written shorter.
 _LAST_DIGITS = frozenset("123456789")
+
+#: The usual context rounds to 28 digits: what differs behind them would have the same id, and be dropped as a duplicate.
+_EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 #: Whole numbers and exponents beyond these are not written out digit by digit.
 _LONGEST_INT = 1_000
@@ -183,5 +186,5 @@ def _canonical_value(value: Any) -> Any:
 
 
 def _canonical_number(value: float | Decimal) -> int | Decimal:
-    number = (Decimal(repr(float(value))) if isinstance(value, float) else value).normalize()
+    number = (Decimal(repr(float(value))) if isinstance(value, float) else value).normalize(_EXACT)
     return int(number) if number == number.to_integral_value() and number.adjusted() < _LONGEST_EXPONENT else number

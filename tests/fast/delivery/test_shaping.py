@@ -194,6 +194,20 @@ class TestIdentity:
         one = self.id_of({**self.NO_ID, "properties": {"x": [Decimal("7.10"), Decimal("1E+2")]}}, "hash")
         assert one == self.id_of({**self.NO_ID, "properties": {"x": [7.1, 100]}}, "hash")
 
+    @pytest.mark.parametrize(
+        ("one", "other"), [(f"1.{'0' * 40}10", f"1.{'0' * 40}20"), ("1E-2000000", "2E-2000000"), ("0.10", "0.11")]
+    )
+    @pytest.mark.parametrize("strategy", ["hash", ["x"]])
+    def test_numbers_that_differ_in_their_last_digit_make_different_ids(self, strategy, one, other):
+        first, second = (
+            self.id_of({**self.NO_ID, "x": Decimal(text)}, strategy, properties=["x"]) for text in (one, other)
+        )
+        assert first != second
+
+    def test_a_hash_is_the_same_whether_or_not_a_number_is_written_in_its_shortest_form(self):
+        texts = ["12.50", "12.5", "1.25E+1", "12.500000000000000000000000000000"]
+        assert len({self.id_of({**self.NO_ID, "properties": {"x": Decimal(text)}}, "hash") for text in texts}) == 1
+
     def test_a_hash_tells_times_of_different_zones_apart(self):
         paris = {"zone": ZoneInfo("Europe/Paris")}
         local = self.id_of({**self.NO_ID, "timestamp": "2024-06-01T12:00:00"}, "hash", **paris)
