@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_lago.api.answers import Answer
-from airflow_provider_lago.api.calls import build_call
+from airflow_provider_lago.api.calls import Call, build_call
 from airflow_provider_lago.api.paths import PathError
 from airflow_provider_lago.api.wire import WireError, encode_query, read_headers
 
@@ -155,3 +155,13 @@ def test_a_call_by_a_dotted_id_would_be_about_another_object(method, endpoint):
 def test_the_one_route_that_takes_dots_is_open():
     assert build_call("GET", "events/a.b").path == "events/a.b"
     assert build_call("get", "events/a.b").method == "GET"
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "POST"])
+def test_no_call_changes_what_an_id_with_dots_names_to_lago(method):
+    with pytest.raises(PathError):
+        build_call(method, "customers/a.b", json={} if method != "DELETE" else None)
+
+
+def test_a_call_is_repeatable_unless_somebody_says_otherwise():
+    assert Call("GET", "customers").repeatable

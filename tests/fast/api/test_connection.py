@@ -435,3 +435,38 @@ def test_hand_written_uris(uri, url):
     )
     assert made.api_url == url
     assert made.api_key == KEY
+
+
+@pytest.mark.parametrize(
+    "suffix", ["cluster.local", "corp", "home", "home.arpa", "internal", "intranet", "lan", "local"]
+)
+def test_hosts_of_inner_networks_are_told_by_their_endings(suffix):
+    assert is_inner_host(f"lago.{suffix}")
+    assert not is_inner_host(f"lago{suffix}.com")
+
+
+@pytest.mark.parametrize(
+    ("url", "other"), [("HTTPS://Lago.example", "https://lago.example:443/"), ("Http://a", "http://a.:80")]
+)
+def test_the_origin_of_a_url_is_the_same_however_it_is_written(url, other):
+    assert origin_of(url) == origin_of(other)
+    assert origin_of(url)[0] in {"http", "https"}
+
+
+@pytest.mark.parametrize("host", ["HTTPS://lago.example.com", "hTTps://lago.example.com"])
+def test_a_scheme_may_be_written_in_capitals_also_beside_the_same_schema(host):
+    assert settings(host=host, schema="https").api_url.lower() == "https://lago.example.com/api/v1"
+
+
+def test_a_key_may_hold_any_printable_character_of_ascii():
+    key = "".join(map(chr, range(ord("!"), ord("~") + 1)))
+    assert settings(password=key).api_key == key
+
+
+@pytest.mark.parametrize("character", ["\x7f", "é", " ", "\t"])
+def test_a_key_holds_no_other(character):
+    assert "character that no API key has" in problem(password=f"{KEY[:9]}{character}{KEY[9:]}")
+
+
+def test_a_pace_that_cannot_be_is_refused_in_its_unit():
+    assert "requests" in problem(extra={"requests_per_second": 2_000_000})

@@ -12,6 +12,7 @@ from airflow_provider_lago.api.customers import (
     reaches_others,
     read_metadata,
     to_send,
+    without_nulls,
 )
 from airflow_provider_lago.api.records import InvalidRecord
 
@@ -381,3 +382,61 @@ def test_all_metadata_goes_with_a_null_although_one_key_is_to_be_cleared():
 
 def test_a_key_of_metadata_that_is_to_be_cleared_may_have_dots():
     assert check_customer({"external_id": "a"}, Clearing(fields=["metadata.a.b"])).metadata == {"a.b": None}
+
+
+@pytest.mark.parametrize(
+    ("field", "choices"),
+    [
+        ("account_type", ["customer", "partner"]),
+        ("customer_type", ["company", "individual"]),
+        ("finalize_zero_amount_invoice", ["inherit", "skip", "finalize"]),
+    ],
+)
+def test_a_field_of_choices_keeps_each_of_them_and_no_other(field, choices):
+    for choice in choices:
+        assert check_customer({"external_id": "c", field: choice}, Clearing()).payload[field] == choice
+    with pytest.raises(InvalidRecord, match=f"{field}: not a choice"):
+        check_customer({"external_id": "c", field: "other"}, Clearing())
+
+
+@pytest.mark.parametrize(
+    ("field", "choices"),
+    [
+        ("subscription_invoice_issuing_date_anchor", ["current_period_end", "next_period_start"]),
+        ("subscription_invoice_issuing_date_adjustment", ["keep_anchor", "align_with_finalization_date"]),
+        ("payment_provider", ["stripe", "gocardless", "cashfree", "adyen", "flutterwave", "moneyhash"]),
+    ],
+)
+def test_so_does_one_of_the_billing_configuration(field, choices):
+    for choice in choices:
+        extra = {"payment_provider_code": "main"} if field == "payment_provider" else {}
+        given = {"external_id": "c", "billing_configuration": {field: choice, **extra}}
+        assert check_customer(given, Clearing()).payload["billing_configuration"][field] == choice
+
+
+def test_nulls_are_left_out_where_they_say_nothing():
+    assert without_nulls(
+        {
+            "name": None,
+            "city": "",
+            "tax_codes": [None, "a"],
+            "email": ["x", {"value": None}],
+            "shipping_address": {"city": None, "state": "CA"},
+            "metadata": [{"key": "a", "value": None}, {"key": "b", "value": "1"}, "odd"],
+        }
+    ) == {
+        "city": "",
+        "tax_codes": [None, "a"],
+        "email": ["x", {"value": None}],
+        "shipping_address": {"state": "CA"},
+        "metadata": [{"key": "b", "value": "1"}, "odd"],
+    }
+    assert without_nulls({"metadata": {"a": None, "b": "1"}}) == {"metadata": {"b": "1"}}
+
+
+def test_sections_of_an_invoice_are_sent_each_time_as_lago_shows_inherited_ones_too():
+    customer = check_customer({"external_id": "c", "invoice_custom_section_codes": ["a"]}, Clearing())
+    held = {"external_id": "c", "applicable_invoice_custom_sections": [{"code": "a"}]}
+    assert changes(customer, {**held, "invoice_custom_section_codes": ["a"]}, replace_metadata=False) == [
+        "invoice_custom_section_codes"
+    ]

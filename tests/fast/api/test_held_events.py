@@ -135,3 +135,14 @@ def test_no_properties_and_no_money_are_the_same_as_lagos_empty_ones():
 
 def test_the_second_of_an_event_holds_it():
     assert second_of(check_event(EVENT).payload) == ("2026-11-22T15:17:08Z", "2026-11-22T15:17:09Z")
+
+
+@pytest.mark.parametrize("shown", [None, [], {}, True, "soon", "2026-11-22T15:17:09Z"])
+def test_a_time_that_is_another_or_none_differs(shown):
+    assert differing(timestamp=shown) == ["timestamp"]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [([1, 2], [1]), ([1], [1, 2]), ([1, 2], [1, 3])])
+def test_lists_differ_in_their_length_or_in_a_place(ours, theirs):
+    found = differing({"properties": {"tags": ours}}, properties={"tags": theirs})
+    assert found == (["properties.tags"] if len(ours) != len(theirs) else ["properties.tags[1]"])

@@ -254,3 +254,20 @@ def test_a_server_that_counts_nothing_does_not_slow_anything_down():
         asked(pace, said(50, 50, 1), at=now, until=now + 0.001)
         now += 0.001
     assert now < 5
+
+
+class TestTheEndOfAWindow:
+    @pytest.mark.parametrize(("reset", "late"), [(1, 0.05), (4, 0.2), (60, 0.5), (0, 0.025)])
+    def test_the_next_one_is_looked_for_a_tenth_later_at_random_and_never_more_than_a_second(self, reset, late):
+        pace = budget()  # its random number is 0.5
+        asked(pace, said(50, 0, reset))
+        assert pace.opens(0) == pytest.approx(max(reset, 1) + late)
+
+    def test_nobody_who_had_a_request_counted_takes_more_than_that_share(self):
+        pace = budget()
+        asked(pace, said(100, 50, 10))
+        count, now = 0, 0.0
+        while (now := max(now, pace.opens(now))) < 10 and count < 50:
+            pace.start(now)
+            count += 1
+        assert count <= 1, "one of fifty was its own, so that it gets one of those that are left, not two"

@@ -118,3 +118,19 @@ def test_identifiers_are_text_as_lago_writes_it(value, text):
     assert check_text({"code": value}, "code") == text
     with pytest.raises(InvalidRecord, match="code: missing"):
         check_text({"kode": value}, "code")
+
+
+def test_a_payload_may_be_nested_as_deep_as_lago_reads_and_no_level_deeper():
+    assert DEEPEST == 90, "Lago's parser gives up at 100, and an event's properties begin at the fourth level"
+    refuse_unsendable(nested(90), "properties")
+    assert fault(nested(91))[0] == "properties: nested too deep"
+
+
+def test_the_place_in_a_whole_payload_begins_with_its_field():
+    assert fault({"a": {"b": float("nan")}}, "") == ("NaN or infinity", "a.b is nan, which is not a JSON number")
+
+
+def test_a_number_that_cannot_be_written_is_a_fault_of_its_record():
+    assert encode({"a": 2**70}) == b'{"a":1180591620717411303424}'
+    with pytest.raises(InvalidRecord, match="not JSON"):
+        encode({"a": 10**5_000})

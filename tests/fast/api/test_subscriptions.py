@@ -214,3 +214,39 @@ class TestParts:
         with pytest.raises(InvalidRecord) as caught:
             check(subscription_at=start, ending_at=end)
         assert caught.value.reason == "ending_at: not after subscription_at"
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "amount_cents",
+        "amount_currency",
+        "description",
+        "name",
+        "invoice_display_name",
+        "trial_period",
+        "tax_codes",
+        "minimum_commitment",
+        "charges",
+        "fixed_charges",
+        "usage_thresholds",
+    ],
+)
+def test_each_override_of_a_plan_that_lago_knows_is_taken(field):
+    assert check(plan_overrides={field: "x"}).payload["plan_overrides"] == {field: "x"}
+
+
+@pytest.mark.parametrize("part", ["plan_overrides", "payment_method", "invoice_custom_section", "authorization"])
+def test_a_misspelt_part_is_refused_as_lago_would_drop_it(part):
+    with pytest.raises(InvalidRecord, match=rf"{part}\.amuont"):
+        check(**{part: {"amuont": 1}})
+
+
+@pytest.mark.parametrize("end", ["2026-11-01T23:00:00Z", "2026-11-01", "2026-10-31"])
+def test_an_end_on_the_day_of_the_start_or_before_is_refused(end):
+    with pytest.raises(InvalidRecord, match="not after subscription_at"):
+        check(subscription_at="2026-11-01T10:00:00Z", ending_at=end)
+
+
+def test_an_end_on_the_next_day_is_taken():
+    assert check(subscription_at="2026-11-09T10:00:00Z", ending_at="2026-11-10T09:00:00Z").payload["ending_at"]
