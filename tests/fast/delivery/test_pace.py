@@ -129,3 +129,29 @@ def test_the_end_of_the_delivery_ends_all_waiting():
         return loop.time() - begun
 
     assert run(main()) == pytest.approx(1)
+
+
+def test_a_hold_lets_nothing_start_before_it_is_over():
+    async def story():
+        now = [100.0]
+        pace = Pace(None, RetryPolicy(), clock=lambda: now[0])
+        pace.hold(60.0)
+        now[0] = 159.0
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(pace.turn(), 0.02)
+        now[0] = 160.0
+        await asyncio.wait_for(pace.turn(), 1.0)
+
+    asyncio.run(story())
+
+
+def test_the_end_of_a_delivery_lets_everybody_go():
+    async def story():
+        pace = Pace(None, RetryPolicy())
+        pace.hold(60.0)
+        waiting = [asyncio.ensure_future(pace.turn()) for _ in range(3)]
+        await asyncio.sleep(0)
+        pace.end()
+        await asyncio.wait_for(asyncio.gather(*waiting), 1.0)
+
+    asyncio.run(story())

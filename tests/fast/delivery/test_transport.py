@@ -1,13 +1,17 @@
 """The wire of a delivery: what is sent, how often, and to whom."""
 
 import asyncio
+import ssl
+from dataclasses import replace
 
 import pytest
 from support.deliveries import connection
 from support.scripted import CUT, ScriptedServer, as_json
 
 from airflow_provider_lago.api.calls import Call
+from airflow_provider_lago.api.connection import ConnectionSettingsError
 from airflow_provider_lago.api.failures import Failure
+from airflow_provider_lago.delivery.client import tls_context
 from airflow_provider_lago.delivery.transport import Transport
 
 
@@ -57,3 +61,58 @@ def test_the_key_that_a_proxy_echoes_is_blotted_out_of_a_success_too():
     with ScriptedServer(lambda request: as_json(200, {"seen": request.headers["authorization"]})) as server:
         (answer,) = send(server, Call("GET", "plans"))
     assert answer.json() == {"seen": "Bearer ***"}
+
+
+def test_a_key_in_another_form_is_blotted_out_of_whatever_is_no_answer_to_events_that_were_taken():
+    """A success of events comes by the thousand a second, and is looked through for the key as it is alone."""
+
+    def answer(request):
+        key = request.headers["authorization"].removeprefix("Bearer ")
+        return as_json(201 if request.path.endswith("/other") else 200, {"seen": key.upper(), "as it is": key})
+
+    async def post_both(url):
+        async with Transport(replace(connection(url), api_key="abc-def-ghi"), "test", 2) as transport:
+            return [(await transport.post(f"{url}/{name}", b"{}")).json() for name in ("events", "other")]
+
+    with ScriptedServer(answer) as server:
+        taken, other = asyncio.run(post_both(server.url))
+        assert send(server, Call("GET", "events"))[0].json()["seen"] == "***"
+    assert taken == {"seen": "ABC-DEF-GHI", "as it is": "***"}
+    assert other == {"seen": "***", "as it is": "***"}
+
+
+def test_a_whole_exchange_may_take_as_long_as_connecting_and_two_silences():
+    async def limits():
+        settings = replace(connection("http://lago"), connect_timeout=3.0, read_timeout=20.0)
+        async with Transport(settings, "test", 2) as transport:
+            return transport._session.timeout
+
+    timeout = asyncio.run(limits())
+    assert (timeout.total, timeout.sock_connect, timeout.sock_read) == (43.0, 3.0, 20.0)
+
+
+def test_nothing_is_sent_through_a_transport_that_is_not_open():
+    with pytest.raises(RuntimeError, match="not open"):
+        asyncio.run(Transport(connection("http://lago"), "test", 1).post("http://lago", b""))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no certificate"])
+def test_a_bundle_that_holds_no_certificate_is_told_with_the_connection(tmp_path, content):
+    bundle = tmp_path / "bundle.pem"
+    if content is not None:
+        bundle.write_bytes(content)
+    with pytest.raises(ConnectionSettingsError, match=r"'billing'.*bundle\.pem"):
+        tls_context("billing", str(bundle))
+
+
+def test_a_folder_of_certificates_is_trusted_and_nothing_beside_it(tmp_path):
+    context = tls_context("billing", str(tmp_path))
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.cert_store_stats()["x509_ca"] == 0
+
+
+def test_certificates_are_checked_unless_the_connection_says_otherwise():
+    assert tls_context("billing", False) is False
+    context = tls_context("billing", True)
+    assert context.check_hostname
+    assert context.cert_store_stats()["x509_ca"] > 50
