@@ -627,25 +627,6 @@ class TestRequest:
     def test_the_id_that_lago_gave_is_in_the_outcome_of_one_object(self, body, lago_id):
         assert end_of(request().talk(), said(200, body)) == Settled(Outcome.ACCEPTED, lago_id=lago_id)
 
-    @pytest.mark.parametrize(
-        ("record", "name"),
-        [
-            ({"external_id": "e", "transaction_id": "t", "id": "i"}, "e"),
-            ({"transaction_id": "t", "lago_id": "l", "code": "c"}, "t"),
-            ({"lago_id": "l", "id": "i"}, "l"),
-            ({"id": 7, "code": "c"}, "7"),
-            ({"id": True, "code": "c"}, "c"),
-            ({"id": "", "code": "c"}, "c"),
-            ({"external_customer_id": "k", "external_subscription_id": "s"}, "k"),
-            ({"external_subscription_id": "s", "name": "n"}, "s"),
-            ({"id": 2**499, "code": "c"}, str(2**499)),
-            ({"id": 2**500, "code": "c"}, "c"),
-            ({"name": "n"}, None),
-        ],
-    )
-    def test_a_record_is_named_by_the_first_of_the_columns_that_commonly_do(self, record, name):
-        assert [entry.id for entry in request(record).entries] == [name]
-
     def test_what_is_about_the_same_thing_is_done_in_turn_and_all_else_is_not(self):
         assert request({"id": "a/b"}, "PUT", "coupons/{id}").order == "coupons/a%2Fb"
         assert request().order is None

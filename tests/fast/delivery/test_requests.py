@@ -439,6 +439,28 @@ class TestGroups:
 
 
 class TestAnswers:
+    @pytest.mark.parametrize(
+        ("record", "name"),
+        [
+            ({"external_id": "e", "transaction_id": "t", "id": "i"}, "e"),
+            ({"transaction_id": "t", "lago_id": "l", "code": "c"}, "t"),
+            ({"lago_id": "l", "id": "i"}, "l"),
+            ({"id": 7, "code": "c"}, "7"),
+            ({"id": True, "code": "c"}, "c"),
+            ({"id": "", "code": "c"}, "c"),
+            ({"external_customer_id": "k", "external_subscription_id": "s"}, "k"),
+            ({"external_subscription_id": "s", "name": "n"}, "s"),
+            ({"id": 2**499, "code": "c"}, str(2**499)),
+            ({"id": 2**500, "code": "c"}, "c"),
+            ({"name": "n"}, None),
+        ],
+    )
+    def test_a_record_is_named_by_the_first_of_the_columns_that_commonly_do(self, record, name, deliver):
+        with ScriptedServer(fine) as server:
+            run = deliver(server, [record])
+        (receipt,) = (run.folder / "receipts.jsonl").read_text().splitlines()
+        assert json.loads(receipt)["id"] == name
+
     def test_lagos_words_and_code_are_in_the_report(self, deliver):
         with ScriptedServer(lambda request: refused({"code": ["value_already_exist"]})) as server:
             run = deliver(server, [{"code": "a"}])
