@@ -119,6 +119,14 @@ class TestEveryPlan:
         assert made.report.skipped == {2: "left out by transform"}
         assert records[1]["inner"] == {"n": 2}
 
+    def test_without_a_transform_an_object_that_cannot_be_copied_may_be_in_a_record(self):
+        class Rigid:
+            def __deepcopy__(self, memo):
+                raise RuntimeError("no copies")
+
+        made = Made(RequestPlan, [{"id": "a", "by": Rigid()}], method="GET", endpoint="things/{id}")
+        assert made.calls == ["GET things/a"]
+
     @pytest.mark.parametrize("kind", PLANS)
     def test_a_transform_that_fails_and_one_that_cannot_be_called_safely_cost_their_record(self, kind):
         class Rigid:

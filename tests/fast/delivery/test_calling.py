@@ -54,7 +54,7 @@ class Patience(RetryPolicy):
 
     def wait(self, tries, rng=None):
         self.asked.append(tries)
-        return 0.0
+        return self.base
 
 
 class Wire:
@@ -110,10 +110,10 @@ class Answers:
 class Calling:
     """A caller with its plan, as a delivery has it."""
 
-    def __init__(self, reply, kind=RequestPlan, attempts=5, cap=0.0, responses=None, **plan):
+    def __init__(self, reply, kind=RequestPlan, attempts=5, base=0.0, cap=0.0, responses=None, **plan):
         if kind is RequestPlan:
             plan = {"method": "PUT", "endpoint": "things/{id}", "idempotent": True, **plan}
-        self.policy = Patience(attempts=attempts, base=0.0, cap=cap)
+        self.policy = Patience(attempts=attempts, base=base, cap=cap)
         self.plan = kind(
             source=ValueSource([]), settings=connection("http://lago"), user_agent="test", policy=self.policy, **plan
         )
@@ -204,6 +204,25 @@ class TestTries:
         assert calling.policy.asked == [1]
         assert calling.outcomes == {"a": "rejected"}
 
+    @pytest.mark.parametrize(("failure", "holds_up"), [(LOCKED, True), (answer(409), False)], ids=["lock", "conflict"])
+    def test_lagos_lock_holds_up_every_call_and_any_other_trouble_its_own(self, failure, holds_up):
+        async def main():
+            calling = Calling(Script(a=[FINE, failure, FINE]), base=0.1)
+            await calling.deliver("a")
+            task = asyncio.create_task(calling.deliver("a"))
+            while len(calling.wire.calls) < 2:
+                await asyncio.sleep(0)
+            await calling.deliver("b")
+            await task
+            return calling
+
+        calling = asyncio.run(main())
+        assert sorted(calling.wire.calls) == ["PUT things/a"] * 3 + ["PUT things/b"]
+        if holds_up:
+            assert calling.wire.times[2] - calling.wire.times[1] >= 0.09
+        else:
+            assert calling.wire.calls[2] == "PUT things/b"
+
     def test_no_more_requests_start_in_a_second_than_asked_for(self):
         calling = Calling(Script(), requests_per_second=20).run("a", "b", "c")
         assert calling.wire.times[2] - calling.wire.times[0] >= 0.1
@@ -281,7 +300,9 @@ class TestDoubts:
         assert calling.outcomes == {"good": "accepted"}
 
     def test_a_refusal_shows_nothing_of_what_fails_behind_lagos_checks(self):
-        assert through_a_gate(DOWN, ["a", "b", "c"], good=REFUSED).halt is not None
+        calling = through_a_gate(DOWN, ["a", "b", "c"], good=REFUSED)
+        assert calling.outcomes == {"good": "rejected"}
+        assert calling.halt is not None
 
     def test_what_worked_before_they_began_to_fail_shows_nothing(self):
         async def main():
@@ -354,6 +375,19 @@ class TestPutOff:
         calling = Calling(Script(a=[DOWN] * 5 + [FINE])).run("a", "b")
         assert calling.outcomes == {"a": "accepted", "b": "accepted"}
         assert [line["id"] for line in calling.report.lines] == ["b", "a"]
+
+    def test_only_what_lago_may_still_be_at_is_waited_for(self, monkeypatch):
+        slept = []
+
+        async def sleep(seconds):
+            slept.append(seconds)
+            return True
+
+        calling = Calling(Script(a=[DOWN] * 5 + [FINE]), cap=9.0)
+        monkeypatch.setattr(calling.caller, "_sleep", sleep)
+        calling.run("a")
+        assert calling.outcomes == {"a": "accepted"}
+        assert slept == [0.0] * 5
 
     def test_what_fails_then_too_ends_the_delivery_and_is_named(self):
         calling = Calling(Script(a=[DOWN])).run("a", "b")
@@ -473,19 +507,21 @@ class TestSilence:
         assert asyncio.run(main(5)).halt is None
         assert "gave up at record 6: POST subscriptions" in asyncio.run(main(6)).halt.why
 
-    def test_a_throttle_that_lasts_is_the_records_own_once_others_are_delivered(self):
-        records = self.records("bad", "good")
+    @pytest.mark.parametrize("more", [{}, OVERRIDDEN], ids=["may be repeated", "comes once"])
+    def test_a_throttle_that_lasts_is_the_records_own_once_others_are_delivered(self, more):
+        records = [*self.records("bad", **more), *self.records("good")]
         calling = Calling(self.lago(THROTTLED, "bad"), SubscriptionPlan, require_customer=False, attempts=4)
         calling.run(*records)
         assert calling.halt is None
         assert calling.outcomes == {"bad": "rejected", "good": "accepted"}
         assert "a payment provider throttles Lago" in calling.report.details[0]
 
-    def test_a_throttle_that_lasts_rejects_nothing_as_long_as_nothing_was_written(self):
+    @pytest.mark.parametrize("more", [{}, OVERRIDDEN], ids=["may be repeated", "comes once"])
+    def test_a_throttle_that_lasts_rejects_nothing_as_long_as_nothing_was_written(self, more):
         calling = Calling(self.lago(THROTTLED, "bad"), SubscriptionPlan, require_customer=False, attempts=4)
-        calling.run(*self.records("bad"))
+        calling.run(*self.records("bad", **more))
         assert calling.outcomes == {}
-        assert calling.halt is not None
+        assert calling.halt.why.startswith("gave up at record 1: ")
 
     def test_each_throttle_of_a_post_that_comes_once_is_waited_for_longer(self):
         calling = Calling(self.lago(THROTTLED, "bad"), SubscriptionPlan, require_customer=False)

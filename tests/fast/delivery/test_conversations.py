@@ -342,6 +342,20 @@ class TestCustomer:
         assert (end.reason, end.code) == ("currency: value_is_invalid", "validation_errors")
         assert end.detail == "refused by Lago; the customer is as it was"
 
+    @pytest.mark.parametrize(
+        "refusal",
+        [
+            error(422, "provider_error"),
+            error(405, "validation_errors", {"currency": ["value_is_invalid"]}),
+            error(404, "tax_not_found"),
+        ],
+    )
+    def test_any_other_refusal_is_looked_into(self, refusal):
+        end = end_of(upsert({"name": "A"}), NO_CUSTOMER, refusal, customer(name="A"))
+        assert end.reason == f"saved, but {refusal.refusal.reason}"
+        end = end_of(upsert({"name": "A"}), NO_CUSTOMER, refusal, BROKEN)
+        assert (end.reason, end.detail) == (refusal.refusal.reason, "refused by Lago")
+
 
 def create(record=None, **plan):
     wanted = {"external_id": "s1", "external_customer_id": "acme", "plan_code": "basic", **(record or {})}
