@@ -145,7 +145,7 @@ class TestEveryPlan:
         target = "external_id" if kind is TerminationPlan else "name"
         shaping = Shaping(fields={target: "titel?"})
         Made(kind, [], shaping=shaping)
-        assert caplog.text == ""
+        assert "No record has" not in caplog.text
         Made(kind, [{"title": "x"}], shaping=shaping)
         assert f"No record has the column 'titel', which fields maps to '{target}'" in caplog.text
 
