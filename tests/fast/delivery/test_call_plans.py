@@ -36,7 +36,7 @@ SUBSCRIPTION = {"external_id": "s1", "external_customer_id": "acme", "plan_code"
 
 
 class Kept(NoReport):
-    """Keeps what is rejected: position -> (reason, detail); and the records as they are in the report."""
+    """Keeps by position why records are rejected or skipped, what names them, and how they are in the report."""
 
     wants_receipts = True
 
@@ -44,15 +44,15 @@ class Kept(NoReport):
         self.why = {}
         self.rows = {}
         self.skipped = {}
-        self.payloads = {}
+        self.names = {}
 
     def rejected(self, row, *, reason, detail, code, payload):
         self.why[row.position] = (reason, detail)
         self.rows[row.position] = row.data
-        self.payloads[row.position] = payload
 
     def receipts(self, lines):
         for line in lines:
+            self.names[line["position"]] = line["id"]
             if line["outcome"] == "skipped":
                 self.skipped[line["position"]] = line["reason"]
 
@@ -202,6 +202,13 @@ class TestEveryPlan:
         assert list(Delivery(plan).tally.kinds) == counted
         with pytest.raises(ValueError, match=f"'nothing' is nothing that {target} has: .*external_id"):
             plan_of(kind, shaping=Shaping(constants={"nothing": 1}))
+
+    @pytest.mark.parametrize("kind", PLANS)
+    def test_a_record_that_cannot_be_sent_is_named_by_its_own_id(self, kind):
+        name = "id" if kind is RequestPlan else "external_id"
+        made = Made(kind, [{name: "bad", "\ud800": float("nan")}, {"x": float("nan")}])
+        assert made.report.names == {1: "bad", 2: None}
+        assert len(made.why) == 2
 
     @pytest.mark.parametrize(
         ("kind", "noun", "record"),

@@ -233,6 +233,7 @@ class TestCustomer:
         assert end_of(upsert({"name": "A"}), customer(), customer(name="A")) == ACCEPTED["updated"]
         zone = {"timezone": "Europe/Rome"}
         assert end_of(upsert(zone), NO_CUSTOMER, customer(**zone)) == ACCEPTED["created"]
+        assert set(CustomerPlan.kinds) == set(ACCEPTED)
 
     def test_a_premium_field_that_lago_drops_is_told_of_once_and_is_in_each_receipt(self):
         zone = {"external_id": "acme", "timezone": "Europe/Rome"}
@@ -412,6 +413,7 @@ class TestSubscription:
         assert (follows.kind, follows.detail) == ("unchanged", "plan 'pro' is to follow 'basic'")
         comes = end_of(create().talk(), live({"plan_code": "pro", "next_plan_code": "basic"}))
         assert (comes.kind, comes.detail) == ("unchanged", "")
+        assert "unchanged" in SubscriptionPlan.kinds
 
     @pytest.mark.parametrize(
         ("answer", "kind"),
@@ -424,6 +426,7 @@ class TestSubscription:
     def test_a_change_of_plan_is_called_by_what_lago_answers(self, answer, kind):
         end = end_of(create(on_existing="change_plan").talk(), live({"plan_code": "pro"}), made(**answer))
         assert (end.outcome, end.kind) == (Outcome.ACCEPTED, kind)
+        assert kind in SubscriptionPlan.kinds
 
     def test_a_plan_that_lago_keeps_is_no_change(self):
         end = end_of(create(on_existing="change_plan").talk(), live({"plan_code": "pro"}), made(plan_code="pro"))
@@ -452,6 +455,7 @@ class TestSubscription:
         created = create()
         end_of(created.talk(), live(), SILENCE, live())
         assert end_of(created.talk(), live({"plan_code": "basic"})).kind == "created"
+        assert "created" in SubscriptionPlan.kinds
 
     def test_the_customer_is_looked_up_before_and_remembered_by_the_plan(self):
         plan = SubscriptionPlan(source=ValueSource([]), settings=connection("http://lago"), user_agent="test")
@@ -518,7 +522,8 @@ class TestTermination:
             "GET subscriptions/s1?status=active",
             "GET subscriptions/s1?status=terminated",
         ]
-        assert found.outcome is Outcome.ACCEPTED
+        assert (found.outcome, found.kind) == (Outcome.ACCEPTED, "terminated")
+        assert "terminated" in TerminationPlan.kinds
         found = end_of(end().talk(), BROKEN, made())
         assert (found.outcome, found.detail) == (Outcome.REJECTED, "the subscription is as it was")
 
@@ -526,6 +531,7 @@ class TestTermination:
         calls, found = hold(end({"status": "pending"}).talk(), NO_SUBSCRIPTION, made(status="canceled"))
         assert targets(calls) == ["DELETE subscriptions/s1?status=pending", "GET subscriptions/s1?status=canceled"]
         assert (found.outcome, found.kind, found.reason) == (Outcome.SKIPPED, "canceled", "already canceled")
+        assert "canceled" in TerminationPlan.kinds
 
     @pytest.mark.parametrize(("status", "other"), [("active", "pending"), ("pending", "active")])
     def test_one_in_the_other_state_is_hinted_at(self, status, other):
