@@ -203,6 +203,15 @@ class TestEveryPlan:
         with pytest.raises(ValueError, match=f"'nothing' is nothing that {target} has: .*external_id"):
             plan_of(kind, shaping=Shaping(constants={"nothing": 1}))
 
+    @pytest.mark.parametrize(
+        ("kind", "root"), [(CustomerPlan, "customer"), (SubscriptionPlan, "subscription"), (RequestPlan, None)]
+    )
+    def test_a_success_has_to_hold_what_the_call_is_about(self, kind, root):
+        assert (
+            Made(kind, [SUBSCRIPTION if root == "subscription" else {"external_id": "a"}]).jobs[0].call.expects == root
+        )
+        assert Made(TerminationPlan, [{"external_id": "a"}]).jobs[0].call.expects == "subscription"
+
     @pytest.mark.parametrize("kind", PLANS)
     def test_a_record_that_cannot_be_sent_is_named_by_its_own_id(self, kind):
         name = "id" if kind is RequestPlan else "external_id"

@@ -467,7 +467,7 @@ class TestSilence:
         return [{"external_id": name, "external_customer_id": "c", "plan_code": "p", **more} for name in names]
 
     @staticmethod
-    def lago(trouble, *troubled, held=()):
+    def lago(trouble, *troubled):
         """Lago without subscriptions, that meets trouble when it is to make those that are named."""
 
         def reply(call):
@@ -480,9 +480,10 @@ class TestSilence:
 
         return reply
 
-    def test_a_post_without_an_answer_is_no_refusal_to_the_very_end(self):
+    @pytest.mark.parametrize("trouble", [DOWN, Failure(Cause.READ_TIMEOUT, "no answer in time"), answer(200, {})])
+    def test_a_post_without_an_answer_is_neither_refused_nor_done_to_the_very_end(self, trouble):
         records = [*self.records("bad", **self.OVERRIDDEN), *self.records("good")]
-        calling = Calling(self.lago(DOWN, "bad"), SubscriptionPlan, require_customer=False).run(*records)
+        calling = Calling(self.lago(trouble, "bad"), SubscriptionPlan, require_customer=False).run(*records)
         assert calling.outcomes == {"good": "accepted"}
         assert calling.halt.why.startswith("gave up at record 1: POST subscriptions: ")
         assert not calling.halt.final

@@ -161,6 +161,7 @@ class TestLookUp:
     def test_a_plain_id_is_asked_for_by_its_path_and_another_answer_is_not_taken_for_it(self):
         calls, end = hold(find("customer", "a/b"), customer(external_id="a"))
         assert targets(calls) == ["GET customers/a%2Fb"]
+        assert calls[0].expects == "customer"
         assert (end.outcome, end.reason) == (Outcome.REJECTED, "external_id: Lago answers another one")
         assert "asked for customer 'a/b', Lago answered 'a'; nothing was sent" in end.detail
 
@@ -183,6 +184,7 @@ class TestLookUp:
             return said(200, {"customers": rows, "meta": {"next_page": following}})
 
         calls, end = hold(find_all("customer", "a.b"), page([row], 2), page([row], 3), page([], 4))
+        assert {call.expects for call in calls} == {"customers"}
         assert targets(calls)[1:] == [
             "GET customers?external_id=a.b&per_page=20&page=2",
             "GET customers?external_id=a.b&per_page=20&page=3",
@@ -327,7 +329,17 @@ class TestCustomer:
         end = end_of(upsert({}), NO_CUSTOMER, error(429, "too_many_provider_requests", repeated=True))
         assert end.at_last.outcome is Outcome.REJECTED
 
-    @pytest.mark.parametrize("field", ["payment_provider", "document_locale", "invoice_grace_period", "base"])
+    @pytest.mark.parametrize(
+        "field",
+        [
+            "base",
+            "payment_provider",
+            "payment_provider_code",
+            "provider_customer_id",
+            "document_locale",
+            "invoice_grace_period",
+        ],
+    )
     def test_a_refusal_of_what_lago_sets_last_is_looked_into(self, field):
         refusal = error(422, "validation_errors", {field: ["value_is_invalid"]})
         end = end_of(upsert({"name": "A"}), NO_CUSTOMER, refusal, customer(name="A"))
@@ -421,10 +433,12 @@ class TestSubscription:
             ({"plan_code": "pro", "next_plan_code": "basic"}, "downgraded"),
             ({"plan_code": "basic", "lago_id": "new"}, "upgraded"),
             ({"plan_code": "basic"}, "changed"),
+            ({}, "changed"),
         ],
     )
     def test_a_change_of_plan_is_called_by_what_lago_answers(self, answer, kind):
-        end = end_of(create(on_existing="change_plan").talk(), live({"plan_code": "pro"}), made(**answer))
+        answered = made(**answer) if answer else said(200, {"subscription": {}})
+        end = end_of(create(on_existing="change_plan").talk(), live({"plan_code": "pro"}), answered)
         assert (end.outcome, end.kind) == (Outcome.ACCEPTED, kind)
         assert kind in SubscriptionPlan.kinds
 
@@ -467,6 +481,24 @@ class TestSubscription:
         assert targets(calls)[1:] == ["POST subscriptions"]
         missing = end_of(create(require_customer=True).talk(), live(), NO_CUSTOMER)
         assert (missing.code, missing.reason) == ("customer_not_found", "external_customer_id: no such customer")
+
+    def test_a_release_that_does_not_filter_its_lists_is_asked_for_one_once(self):
+        records = [
+            {"external_id": name, "external_customer_id": "acme", "plan_code": "basic"} for name in ("s1", "s2", "s.3")
+        ]
+        first, second, dotted = (job.talk() for job in jobs(SubscriptionPlan, *records, require_customer=False))
+        one_by_one = [f"?status={status}" for status in ("active", "pending", "incomplete")]
+        calls, _ = hold(first, live({"external_id": "other"}), *[NO_SUBSCRIPTION] * 3, made())
+        assert targets(calls)[1:4] == [f"GET subscriptions/s1{status}" for status in one_by_one]
+        calls, _ = hold(second, *[NO_SUBSCRIPTION] * 3, made(external_id="s2"))
+        assert targets(calls) == [*(f"GET subscriptions/s2{status}" for status in one_by_one), "POST subscriptions"]
+        calls, end = hold(dotted, live({"external_id": "other"}))
+        assert targets(calls)[0].startswith("GET subscriptions?external_id=s.3&")
+        assert end.reason == "external_id: cannot be looked up"
+
+    def test_one_of_several_states_that_lago_does_not_tell_is_no_guess(self):
+        end = end_of(create().talk(), live({"external_id": "other"}), NO_SUBSCRIPTION, BROKEN)
+        assert end.detail.startswith("Lago did not say")
 
     def test_so_many_customers_are_remembered_and_the_oldest_is_forgotten_first(self, monkeypatch):
         monkeypatch.setattr(subscriptions, "_MOST_KNOWN", 2)
