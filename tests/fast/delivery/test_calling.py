@@ -181,6 +181,13 @@ class TestTries:
         assert calling.outcomes == {"a": "accepted"}
         assert calling.sent("a") == 6
 
+    def test_nothing_but_too_many_requests_for_long_ends_the_delivery_to_be_tried_later(self, monkeypatch):
+        monkeypatch.setattr("airflow_provider_lago.delivery.courier._PATIENCE", 0.0)
+        calling = Calling(lambda call: HURRIED).run("a")
+        assert calling.halt.why.startswith("nothing but 'too many requests' (HTTP 429)")
+        assert not calling.halt.final
+        assert calling.outcomes == {}
+
     def test_what_a_repetition_is_refused_for_may_be_an_earlier_trys_work(self):
         taken = error(422, "validation_errors", {"code": ["value_already_exist"]})
         assert Calling(Script(a=[DOWN, taken])).run("a").outcomes == {"a": "accepted"}
