@@ -221,6 +221,17 @@ class TestFile:
 
         assert sorted(asyncio.run(main())) == list(range(1000))
 
+    def test_a_closed_file_takes_no_more_answers(self, tmp_path):
+        async def main():
+            sink = FileResponses(tmp_path / "r.jsonl")
+            await sink.put(answer(1))
+            await sink.close()
+            with pytest.raises(ValueError, match="closed"):
+                await sink.put(answer(2))
+
+        asyncio.run(main())
+        assert positions(tmp_path / "r.jsonl") == [1]
+
     def test_files_of_earlier_runs_are_kept(self, tmp_path):
         path = tmp_path / "responses.jsonl"
         for n in (1, 2, 3):
@@ -261,6 +272,38 @@ class TestFile:
 
         assert asyncio.run(main()) == 2
         assert positions(path) == [1, 3]
+
+
+class Failing(NoResponses):
+    """Fails to close, where there is an error."""
+
+    def __init__(self, error=None):
+        self.error = error
+        self.closed = []
+
+    async def close(self, within=None):
+        self.closed.append(within)
+        if self.error is not None:
+            raise self.error
+
+
+class TestAll:
+    def test_all_takers_are_closed_although_some_fail_and_the_first_failure_is_told(self):
+        takers = [Failing(), Failing(OSError("disk")), Failing(asyncio.CancelledError()), Failing()]
+        with pytest.raises(OSError, match="disk"):
+            asyncio.run(AllResponses(takers).close(0))
+        assert [taker.closed for taker in takers] == [[0]] * 4
+
+    def test_a_file_that_takes_no_more_lines_keeps_the_answer_from_the_takers_after_it(self, tmp_path):
+        class Full(NoResponses):
+            async def put(self, response):
+                raise OSError("disk")
+
+        file = FileResponses(tmp_path / "r.jsonl")
+        both = AllResponses([Full(), file])
+        with pytest.raises(OSError, match="disk"):
+            asyncio.run(both.put(answer()))
+        assert both.summary()["written"] == 0
 
 
 class TestEarlier:
@@ -531,6 +574,54 @@ class TestWhatAWebhookMayCost:
             counts = forward(f"{server.url}/", [answer(n, body=body) for n in range(5)], limits=limits(size=1000))
         assert counts == (5, 0)
         assert server.most_at_once == 1
+
+    @pytest.mark.parametrize("room", [0, -1], ids=["just enough", "a byte less"])
+    def test_the_bytes_held_never_exceed_the_bound(self, forward, room):
+        answers = [answer(n, at=datetime(2026, 1, 1, tzinfo=UTC)) for n in range(3)]
+        size = sum(len(one.line()) for one in answers) + room
+        with silent_server() as url:
+            forward(url, answers, limits=limits(size=size, wait=0.02), within=0)
+        slow = [line["position"] for line in forward.unforwarded if "too slowly" in line["reason"]]
+        assert slow == ([] if room == 0 else [2])
+
+    @pytest.mark.parametrize("count", [3, 4])
+    def test_the_answers_held_never_exceed_the_bound(self, forward, count):
+        with silent_server() as url:
+            forward(url, map(answer, range(count)), limits=limits(answers=3, wait=0.02), within=0)
+        slow = [line["position"] for line in forward.unforwarded if "too slowly" in line["reason"]]
+        assert slow == list(range(3, count))
+
+    def test_one_that_came_back_gets_the_waits_that_it_asks_for(self):
+        replies = iter([Reply(404), Reply(200), Reply(429, headers={"Retry-After": "0.3"}), Reply(200)])
+        times = []
+
+        def reply(request):
+            times.append(time.monotonic())
+            return next(replies)
+
+        async def main(url):
+            bounds = limits(failures=1, probe_every=0.0)
+            sink = WebhookResponses(
+                Webhook("hook", url), unforwarded=None, log=logging.getLogger("task"), limits=bounds
+            )
+            for n in range(3):
+                await sink.put(answer(n))
+                while n < 2 and sum(sink.summary()[name] for name in ("forwarded", "not_forwarded")) <= n:
+                    await asyncio.sleep(0.001)
+            await sink.close()
+            return sink.summary()
+
+        with ScriptedServer(reply) as server:
+            summary = asyncio.run(main(f"{server.url}/"))
+        assert (summary["forwarded"], summary["not_forwarded"]) == (2, 1)
+        assert times[3] - times[2] >= 0.3
+
+    def test_the_bounds_are_those_that_users_are_promised(self):
+        bounds = Limits()
+        assert (bounds.answers, bounds.size, bounds.parallel) == (1_000, 32 << 20, 4)
+        assert bounds.policy == RetryPolicy(attempts=4, base=0.5, cap=8.0)
+        assert (bounds.wait, bounds.patience, bounds.drain) == (10, 30, 30)
+        assert (bounds.failures, bounds.probe_every) == (5, 15)
 
     def test_the_end_is_bounded_and_the_rest_kept(self, forward):
         with ScriptedServer(lambda request: Reply(200, delay=0.2)) as server:
