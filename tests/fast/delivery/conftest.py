@@ -14,7 +14,7 @@ from airflow_provider_lago.sources.values import ValueSource
 def deliver(tmp_path):
     """Deliver records to a server, and check what holds for every delivery."""
 
-    def run(server, records, *, shaping=None, settings=None, **plan):
+    def run(server, records, *, shaping=None, settings=None, responses=None, **plan):
         source = ValueSource(records) if isinstance(records, (list, dict)) else records
         plan = {"policy": QUICK, "concurrency": 4, **plan}
         made = EventPlan(
@@ -25,7 +25,7 @@ def deliver(tmp_path):
             **plan,
         )
         report = FolderReport(tmp_path / "report", {"run_id": "r"})
-        result = Delivery(made, report, logging.getLogger("test")).run()
+        result = Delivery(made, report, logging.getLogger("test"), responses).run()
         report.finish(result.summary())
         rejected = (tmp_path / "report" / "rejected.jsonl").read_bytes().splitlines()
         assert len(rejected) == result.tally.rejected

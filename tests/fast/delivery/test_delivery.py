@@ -10,6 +10,7 @@ from support.scripted import CUT, Reply, ScriptedServer, as_json, echo, refused
 
 from airflow_provider_lago.delivery.events.shaping import EventShaping
 from airflow_provider_lago.delivery.report import FolderReport, ReportInUseError
+from airflow_provider_lago.delivery.responses import FileResponses
 from airflow_provider_lago.sources.files import FileSource
 from airflow_provider_lago.sources.rows import Row
 
@@ -192,3 +193,51 @@ class TestEvidence:
             key = server.requests[0].headers["authorization"].removeprefix("Bearer ")
         assert all(key not in path.read_text() for path in run.folder.iterdir())
         assert key not in repr(connection("http://x"))
+
+
+class TestAnswersHandedOn:
+    def test_each_answer_that_gives_records_their_outcome_with_the_records_of_its_request(self, deliver, tmp_path):
+        store = Store()
+        store.held.update(["t1"])
+
+        def answer(request):
+            return Reply(413) if "t2" in ids(request) else store.take(request)
+
+        with ScriptedServer(answer) as server:
+            run = deliver(server, usage(4), concurrency=1, responses=FileResponses(tmp_path / "responses.jsonl"))
+        assert run.counts == (4, 2, 1, 1, 0)
+        lines = [json.loads(line) for line in (tmp_path / "responses.jsonl").read_bytes().splitlines()]
+        assert [(line["status"], [record["id"] for record in line["records"]]) for line in lines] == [
+            (422, ["t0", "t1"]),
+            (200, ["t0"]),
+            (413, ["t2"]),
+            (200, ["t3"]),
+        ]
+        assert {(line["method"], line["path"]) for line in lines} == {("POST", "events/batch")}
+        assert lines[2]["position"] == 3
+
+
+class TestRejectsInTheLog:
+    @pytest.mark.parametrize("count", [10, 11, 25])
+    def test_the_first_ten_are_named_and_the_rest_is_told_of_once(self, deliver, caplog, count):
+        with ScriptedServer(echo) as server:
+            run = deliver(server, usage(count, code=None))
+        assert run.tally.rejected == count
+        named = [message for message in caplog.messages if message.startswith("Rejected ")]
+        assert len(named) == 10
+        assert all(f"(transaction_id 't{n}')" in message for n, message in enumerate(named))
+        further = [message for message in caplog.messages if message.startswith("Further rejected")]
+        assert len(further) == (count > 10)
+
+    def test_a_long_id_is_cut(self, deliver, caplog):
+        with ScriptedServer(echo) as server:
+            deliver(server, usage(1, transaction_id="x" * 200, code=None))
+        assert f"(transaction_id '{'x' * 80}')" in caplog.text
+
+    def test_twins_of_an_event_that_lago_refuses_are_reported_at_their_own_places(self, deliver):
+        with ScriptedServer(lambda request: refused({"0": INVALID})) as server:
+            run = deliver(server, [*usage(1), *usage(1)])
+        assert run.counts == (2, 0, 0, 2, 0)
+        lines = [json.loads(line) for line in (run.folder / "rejected.jsonl").read_bytes().splitlines()]
+        assert [(line["position"], line["line"]) for line in lines] == [(1, 1), (2, 2)]
+        assert {line["reason"] for line in lines} == {"timestamp: invalid_format"}

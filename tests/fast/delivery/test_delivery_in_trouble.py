@@ -10,7 +10,7 @@ import time
 import pytest
 import trustme
 from support.deliveries import connection, usage
-from support.lago import Store, ids
+from support.lago import DUPLICATE, Store, ids
 from support.scripted import CUT, Reply, ScriptedServer, as_json, echo, refused
 
 from airflow_provider_lago.api.retry import RetryPolicy
@@ -132,6 +132,99 @@ class TestPoison:
             run = deliver(server, usage(4), concurrency=1)
         assert run.tally.rejected == 0
         assert run.halt is not None
+
+    def test_what_a_failing_server_is_asked_before_the_delivery_ends(self, deliver):
+        sizes = []
+
+        def answer(request):
+            sizes.append(len(request.events))
+            return Reply(500)
+
+        with ScriptedServer(answer) as server:
+            run = deliver(server, usage(100), concurrency=1)
+        # The whole request, then halves by turns, until two single events have failed for good.
+        assert sizes[:5] == [100] * 5
+        assert len(sizes) == 20
+        assert "(record 1)" in run.halt.why
+        assert run.tally.settled == 0
+        assert not run.halt.final
+
+    def test_lago_that_refuses_everything_ends_the_delivery_after_a_few_records(self, deliver):
+        with ScriptedServer(lambda request: as_json(400, {"status": 400, "error": "Bad Request"})) as server:
+            run = deliver(server, usage(100), concurrency=1)
+        assert run.halt.final
+        assert run.halt.why.startswith("everything is refused: ")
+        assert run.counts == (100, 0, 0, 20, 0)
+
+    def test_a_record_that_makes_the_server_fall_over_does_so_once_more_at_the_end(self, deliver):
+        with ScriptedServer(lambda request: Reply(502) if "t37" in ids(request) else echo(request)) as server:
+            run = deliver(server, usage(2_000))
+        assert run.counts == (2_000, 1_999, 0, 0, 0)
+        assert not run.halt.final
+        assert "(record 38)" in run.halt.why
+        assert [ids(request) for request in server.requests[-5:]] == [["t37"]] * 5
+
+    def test_an_event_whose_answers_were_all_lost_until_the_last_is_our_own(self, deliver):
+        store, alone = Store(), []
+
+        def answer(request):
+            if "t37" not in ids(request):
+                return store.take(request)
+            if len(request.events) > 1:
+                return Reply(502)
+            alone.append(1)
+            taken = store.take(request)
+            return Reply(502) if len(alone) <= 5 else taken
+
+        with ScriptedServer(answer) as server:
+            run = deliver(server, usage(2_000))
+        assert run.counts == (2_000, 2_000, 0, 0, 0)
+        assert len(alone) == 6
+
+
+class TestLookingUp:
+    """What ``audit`` asks Lago, when it does not answer."""
+
+    @staticmethod
+    def known(lookup):
+        def answer(request):
+            if request.method == "GET":
+                return lookup()
+            return refused({str(n): DUPLICATE for n in range(len(request.events))})
+
+        return answer
+
+    def test_lookups_are_tried_as_often_as_the_policy_says_and_then_left_to_airflow(self, deliver):
+        with ScriptedServer(self.known(lambda: Reply(503))) as server:
+            run = deliver(server, usage(3), audit=True)
+        assert [request.method for request in server.requests] == ["POST"] + ["GET"] * 5
+        assert "gave up after 5 tries to look up what Lago holds" in run.halt.why
+        assert not run.halt.final
+        assert run.tally.requests == 6
+        assert run.counts == (3, 0, 0, 0, 0)
+
+    def test_a_key_that_may_not_read_ends_the_delivery(self, deliver):
+        with ScriptedServer(self.known(lambda: as_json(401, {"status": 401, "error": "Unauthorized"}))) as server:
+            run = deliver(server, usage(3), audit=True)
+        assert [request.method for request in server.requests] == ["POST", "GET"]
+        assert run.halt.final
+        assert run.tally.settled == 0
+
+    def test_nothing_but_429_to_lookups_ends_the_delivery_too(self, deliver, monkeypatch):
+        monkeypatch.setattr("airflow_provider_lago.delivery.courier._PATIENCE", 0.05)
+        with ScriptedServer(self.known(lambda: Reply(429))) as server:
+            run = deliver(server, usage(3), audit=True)
+        assert "too many requests" in run.halt.why
+        assert not run.halt.final
+        assert run.tally.settled == 0
+
+    def test_a_429_among_good_lookups_is_no_reason_to_end(self, deliver, lago_sandbox, monkeypatch):
+        monkeypatch.setattr("airflow_provider_lago.delivery.courier._PATIENCE", 0.05)
+        lago_sandbox.post("/events/batch", {"events": usage(20)})
+        lago_sandbox.fault("rate_limit", method="GET", every=2, reset=0)
+        settings = connection(lago_sandbox.url, api_key=lago_sandbox.api_key)
+        run = deliver(lago_sandbox, usage(20), audit=True, settings=settings)
+        assert run.counts == (20, 0, 20, 0, 0)
 
 
 class TestStopping:
