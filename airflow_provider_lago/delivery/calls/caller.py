@@ -125,7 +125,7 @@ class Caller(Courier[Job]):
             if isinstance(said, Call):
                 call = said
             elif isinstance(said, Settled):
-                await self._settle(job, call, reply, said)
+                await self._settle(job, call, reply, said, parked)
                 return None
             elif parked is not None:
                 return said
@@ -135,10 +135,15 @@ class Caller(Courier[Job]):
                 return None
         return None
 
-    async def _settle(self, job: Job, call: Call, reply: Reply, end: Settled) -> None:
+    async def _settle(self, job: Job, call: Call, reply: Reply, end: Settled, parked: _Parked | None) -> None:
         answer = reply.result if isinstance(reply.result, Answer) else None
         self._ledger.settle(job.entries, end, answer.request_id if answer else None)
-        if reply.unknown and end.outcome is Outcome.REJECTED:
+        # What was put off and then fails with a 500 on a server that has done the others is no outage, however many
+        # they are: to end here would leave the next try nothing but them, and so nothing to tell them from one by.
+        is_its_own = (
+            parked is not None and self._worked_since[False] > -math.inf and answer is not None and answer.status == 500
+        )
+        if reply.unknown and end.outcome is Outcome.REJECTED and not is_its_own:
             self._doubts_of[call.reads] += 1
             if self._doubts_of[call.reads] >= _MOST_DOUBTS:
                 self.stop(Halt(f"{_MOST_DOUBTS} requests in a row without an answer: {end.reason}", final=False))

@@ -39,7 +39,7 @@ _CANONICAL = _ONE_FORM | {type(None)}
 #: A fraction that ends in one of these cannot be written shorter.
 _LAST_DIGITS = frozenset("123456789")
 
-#: The usual context rounds to 28 digits: what differs behind them would have the same id, and be dropped as a duplicate.
+#: The usual context rounds to 28 digits: what differs behind them would have one id, and be dropped as a duplicate.
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 #: Whole numbers and exponents beyond these are not written out digit by digit.

@@ -407,6 +407,13 @@ class TestPutOff:
         assert calling.halt is None
         assert calling.outcomes == {"a": "rejected", "b": "accepted"}
 
+    def test_however_many_are_at_fault_then_each_is_rejected_and_none_ends_the_delivery(self):
+        bad = [f"bad{number}" for number in range(6)]
+        records = [name for pair in zip("abcdef", bad, strict=True) for name in pair]
+        calling = Calling(Script(**{name: [BROKEN] for name in bad})).run(*records, "g")
+        assert calling.halt is None
+        assert calling.outcomes == {**dict.fromkeys("abcdefg", "accepted"), **dict.fromkeys(bad, "rejected")}
+
     def test_a_500_then_is_nobodys_fault_as_long_as_nothing_was_written(self):
         calling = Calling(Script(a=[BROKEN])).run("a")
         assert calling.halt is not None

@@ -1,18 +1,24 @@
 """The engine over real HTTP, against a server that answers as each test says."""
 
 import json
+import logging
 import re
 
 import pytest
-from support.deliveries import connection, usage
+from support.deliveries import QUICK, connection, usage
 from support.lago import INVALID, Store, first_broken, ids
 from support.scripted import CUT, Reply, ScriptedServer, as_json, echo, refused
 
+from airflow_provider_lago.delivery.checkpoint import Durability, FolderCheckpoints, read_checkpoint
+from airflow_provider_lago.delivery.delivery import Delivery
+from airflow_provider_lago.delivery.events.plan import EventPlan
 from airflow_provider_lago.delivery.events.shaping import EventShaping
 from airflow_provider_lago.delivery.report import FolderReport, ReportInUseError
 from airflow_provider_lago.delivery.responses import FileResponses
 from airflow_provider_lago.sources.files import FileSource
 from airflow_provider_lago.sources.rows import Row
+from airflow_provider_lago.sources.values import ValueSource
+from airflow_provider_lago.storage.folders import LocalFolder
 
 
 class TestSettling:
@@ -193,6 +199,74 @@ class TestEvidence:
             key = server.requests[0].headers["authorization"].removeprefix("Bearer ")
         assert all(key not in path.read_text() for path in run.folder.iterdir())
         assert key not in repr(connection("http://x"))
+
+
+class TestRequests:
+    @pytest.mark.parametrize(("less", "sizes"), [(0, [3]), (1, [2, 1])])
+    def test_a_body_may_be_as_long_as_allowed_and_no_byte_longer(self, deliver, less, sizes):
+        with ScriptedServer(echo) as server:
+            deliver(server, usage(3))
+            longest = len(server.requests.pop().body)
+            deliver(server, usage(3), max_bytes=longest - less, concurrency=1)
+        assert [len(request.events) for request in server.requests] == sizes
+
+    def test_what_is_left_out_is_left_out_of_lines_of_json_too(self, deliver, tmp_path):
+        path = tmp_path / "usage.jsonl"
+        path.write_text(json.dumps({**usage(1)[0], "noise": 1}))
+        with ScriptedServer(echo) as server:
+            run = deliver(server, FileSource(path), shaping=EventShaping(exclude=["noise"]))
+        assert run.counts == (1, 1, 0, 0, 0)
+        assert server.requests[0].events == usage(1)
+
+    def test_twins_may_be_written_differently(self, deliver, tmp_path):
+        (event,) = usage(1)
+        path = tmp_path / "usage.jsonl"
+        path.write_text(json.dumps(event) + "\n" + json.dumps(dict(reversed(event.items())), separators=(",", ":")))
+        with ScriptedServer(echo) as server:
+            run = deliver(server, FileSource(path))
+        assert run.counts == (2, 1, 1, 0, 0)
+        assert len(server.requests[0].events) == 1
+
+
+class TestAnotherTry:
+    def test_it_sends_only_what_has_no_outcome_yet(self, tmp_path):
+        store, records = Store(), [*usage(1), *usage(7), *usage(13, 7)]
+        store.held.update(f"t{n}" for n in range(7))
+        served = []
+
+        def answer(request):
+            served.append(ids(request))
+            return store.take(request) if len(served) != 3 else as_json(401, {"status": 401, "error": "Unauthorized"})
+
+        def deliver(found):
+            folder = LocalFolder(tmp_path)
+            checkpoints = FolderCheckpoints(folder)
+            report = FolderReport(folder, {"run_id": "r"}, marks=found.evidence if found else None)
+            plan = EventPlan(
+                source=ValueSource(records),
+                settings=connection(server.url),
+                user_agent="test",
+                shaping=EventShaping(),
+                policy=QUICK,
+                batch_size=5,
+                concurrency=1,
+            )
+            durability = Durability(checkpoints, "mark", None, found)
+            result = Delivery(plan, report, logging.getLogger("test"), durability=durability).run()
+            report.finish(result.summary())
+            return result, checkpoints.load()
+
+        with ScriptedServer(answer) as server:
+            first, saved = deliver(None)
+            second, _ = deliver(read_checkpoint(saved, "mark", None))
+        assert first.halt.final
+        # Five that Lago has, one of them said twice; then two that it has among five, and the key is revoked.
+        assert (first.tally.duplicate, first.tally.accepted) == (6 + 2, 0)
+        assert [len(batch) for batch in served[:3]] == [5, 5, 3]
+        sent_again = {name for batch in served[3:] for name in batch}
+        assert not sent_again & {f"t{n}" for n in range(5)}
+        assert second.tally.read == second.tally.settled == len(records)
+        assert set(store.held.values()) == {1}
 
 
 class TestAnswersHandedOn:

@@ -2,6 +2,7 @@
 
 import json
 import types
+from collections.abc import Mapping
 from datetime import datetime, tzinfo
 from decimal import Decimal
 
@@ -165,3 +166,22 @@ class TestOddRecords:
         with ScriptedServer(echo) as server:
             run = deliver(server, usage(1), shaping=EventShaping(transform=spoil))
         assert json.loads((run.folder / "rejected.jsonl").read_text())["record"]["properties"] == {"n": 0}
+
+
+def test_a_record_whose_own_code_fails_is_rejected_with_what_it_says(deliver):
+    class Odd(Mapping):
+        def __getitem__(self, name):
+            raise RuntimeError("y" * 500)
+
+        def __iter__(self):
+            return iter(["code"])
+
+        def __len__(self):
+            return 1
+
+    with ScriptedServer(echo) as server:
+        run = deliver(server, [*usage(1), Odd()])
+    assert run.counts == (2, 1, 0, 1, 0)
+    (line,) = (json.loads(line) for line in (run.folder / "rejected.jsonl").read_bytes().splitlines())
+    assert (line["position"], line["reason"]) == (2, "cannot be shaped")
+    assert line["detail"] == ("RuntimeError: " + "y" * 500)[:200]

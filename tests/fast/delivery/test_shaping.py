@@ -55,6 +55,35 @@ def test_a_property_that_fields_name_may_not_be_missing_either():
     assert "properties" not in shape({**EVENT, "n": None}, fields={"properties.n": "n?"})
 
 
+def test_properties_that_fields_and_constants_nest_join_those_of_the_record():
+    record = {**EVENT, "properties": {"old": 1}, "m": 2}
+    settings = {"fields": {"properties.n": "m"}, "constants": {"properties.x": 3}}
+    assert shape(record, **settings)["properties"] == {"old": 1, "n": 2, "x": 3}
+
+
+def test_edits_come_last_and_may_nest():
+    edits = {"code": "edited", "properties.n": 9}
+    event = shape({**EVENT, "n": 2}, constants={"code": "constant"}, properties=["n"], edits=edits)
+    assert event == {**EVENT, "code": "edited", "properties": {"n": 9}}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"fields": {"code": "kind"}},
+        {"constants": {"code": "c"}},
+        {"properties": ["n"]},
+        {"exclude": ["n"]},
+        {"transform": dict},
+        {"edits": {"code": "c"}},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_lines_are_sent_as_they_stand_only_where_nothing_is_to_be_changed(settings):
+    assert EventShaping().is_plain
+    assert not EventShaping(**settings).is_plain
+
+
 def test_fields_may_nest_into_properties():
     assert shape({**EVENT, "n": 2}, fields={"properties.deep.n": "n"})["properties"] == {"deep": {"n": 2}}
 
