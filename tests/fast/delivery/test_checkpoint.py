@@ -207,3 +207,33 @@ def test_a_variable_of_a_function_that_is_none_is_told_from_another():
 def test_a_constant_that_no_json_can_hold_does_not_end_the_delivery_at_its_fingerprint():
     assert mark(constants={"properties.x": "\udcff"}) != mark(constants={"properties.x": "\udcfe"})
     assert mark(constants={"properties.x": float("nan")}) != mark(constants={"properties.x": None})
+
+
+class Described:
+    def __init__(self, text):
+        self.text = text
+
+    def __repr__(self):
+        return self.text
+
+
+def test_objects_are_told_apart_by_what_they_say_of_themselves():
+    assert mark(constants={"properties.x": Described("a")}) == mark(constants={"properties.x": Described("a")})
+    assert mark(constants={"properties.x": Described("a")}) != mark(constants={"properties.x": Described("b")})
+
+
+def test_functions_of_a_library_are_told_apart_by_their_names():
+    assert mark(transform=dict) == mark(transform=dict)
+    assert mark(transform="".join) != mark(transform="".split)
+    assert mark(transform=abs) != mark(transform=len)
+
+
+def test_a_function_whose_variable_is_not_there_yet_has_a_fingerprint():
+    def early():
+        function = lambda record: {**record, "x": later}  # noqa: E731
+        print_ = mark(transform=function)
+        later = 1
+        return print_, mark(transform=function), later
+
+    first, second, _ = early()
+    assert first != second

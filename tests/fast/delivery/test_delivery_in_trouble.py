@@ -14,7 +14,9 @@ from support.lago import DUPLICATE, Store, ids
 from support.scripted import CUT, Reply, ScriptedServer, as_json, echo, refused
 
 from airflow_provider_lago.api.retry import RetryPolicy
-from airflow_provider_lago.sources.rows import Row, SourceError
+from airflow_provider_lago.delivery.report import EvidenceError
+from airflow_provider_lago.sources.rows import BEGINNING, BrokenOff, Row, SourceError
+from airflow_provider_lago.sources.values import ValueSource
 
 
 class TestPoison:
@@ -395,3 +397,46 @@ class TestPace:
         with ScriptedServer(lambda request: next(answers, None) or echo(request)) as server:
             run = deliver(server, usage(50))
         assert run.counts == (50, 50, 0, 0, 0)
+
+
+class Full:
+    """Takes no answers: the disk is full."""
+
+    async def put(self, response):
+        raise OSError(28, "No space left on device")
+
+    async def close(self, patience):
+        pass
+
+
+def test_answers_that_cannot_be_written_end_the_delivery_to_be_tried_again(deliver):
+    with ScriptedServer(echo) as server:
+        run = deliver(server, usage(300), responses=Full(), concurrency=1)
+    assert run.result.halt.why == "Lago's answers cannot be written: No space left on device"
+    assert not run.result.halt.final
+    assert run.result.tally.accepted == 100, "what Lago took counts all the same"
+
+
+@pytest.mark.parametrize(
+    ("error", "why", "final"),
+    [
+        (EvidenceError("the disk is full"), "the disk is full", False),
+        (BrokenOff("the store hung up"), "the store hung up", False),
+        (SourceError("no such table"), "no such table", True),
+        (OSError(5, "Input/output error"), "reading failed: [Errno 5] Input/output error", False),
+    ],
+)
+def test_a_source_that_breaks_delivers_what_was_read_and_says_whether_another_try_is_worth_it(
+    deliver, error, why, final
+):
+    class Breaking(ValueSource):
+        is_foreign = False
+
+        def rows(self, start=BEGINNING):
+            yield from super().rows(start)
+            raise error
+
+    with ScriptedServer(echo) as server:
+        run = deliver(server, Breaking(usage(150)))
+    assert (run.result.halt.why, run.result.halt.final) == (why, final)
+    assert run.result.tally.accepted == 150

@@ -3,6 +3,7 @@
 import json
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,3 +65,30 @@ def test_a_record_that_is_never_settled_costs_one_range():
     for first in range(1, 10_000, 100):
         progress.add_all(position for position in range(first, first + 100) if position != 42)
     assert progress.compact() == [41, 1, 10_000 - 42]
+
+
+def test_a_gap_that_closes_leaves_nothing_of_the_range_behind_it():
+    progress = Progress()
+    progress.add(3, 4)
+    progress.add(6, 9)
+    progress.add(1, 2)
+    assert (progress.upto, progress.ranges, len(progress), progress.last) == (4, 1, 8, 9)
+    assert progress.compact() == [4, 1, 4]
+    progress.add(5, 5)
+    assert (progress.upto, progress.ranges, len(progress), progress.last) == (9, 0, 9, 9)
+    assert progress.compact() == [9]
+
+
+def test_a_range_between_two_others_joins_them():
+    progress = Progress([10, 5, 5, 5, 5])
+    assert [position for position in range(1, 40) if position in progress] == [
+        *range(1, 11), *range(16, 21), *range(26, 31)
+    ]  # fmt: skip
+    progress.add(21, 25)
+    assert progress.compact() == [10, 5, 15]
+
+
+@pytest.mark.parametrize("cut", [[10, 5], [10, 5, 5, 5]])
+def test_a_compact_form_that_was_cut_is_refused(cut):
+    with pytest.raises(ValueError, match="zip"):
+        Progress(cut)

@@ -82,3 +82,11 @@ def test_an_empty_cell_stays_missing_where_a_transform_hands_it_on():
     shaper = RecordShaper(Shaping(transform=tidy), None, "a customer")
     assert shaper.record(Cells(id="a", name=None, mail="a@b.co")) == {"external_id": "a", "email": "a@b.co"}
     assert shaper.record({"id": "a", "name": None, "mail": "m"}) == {"external_id": "a", "name": None, "email": "m"}
+
+
+def test_where_any_field_may_be_a_column_may_only_be_missing_if_it_says_so():
+    shaper = RecordShaper(Shaping(fields={"a": "one", "b": "two?"}), None, "a request")
+    assert shaper.payload({"one": 1}) == {"a": 1}
+    assert shaper.payload({"one": 1, "two": 2, "three": 3}) == {"a": 1, "b": 2}
+    with pytest.raises(InvalidRecord, match=r"no 'one'.*'one\?'"):
+        shaper.payload({"two": 2})
