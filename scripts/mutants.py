@@ -231,8 +231,9 @@ class Choice:
         names = self._running([(mutant.module, line) for line in range(mutant.line, mutant.last + 1)])
         if mutant.scope is None:
             # Tests may look at a constant without running a line that names it.
-            own = f"/test_{Path(mutant.module).stem}.py"
-            named = {name for name in self._tests if name.split("::")[0].endswith(own)}
+            room, stem = Path(mutant.module).parts[1], Path(mutant.module).stem
+            own = f"tests/fast/{room}/test_{stem}.py"
+            named = {name for name in self._tests if name.split("::")[0] == own}
             names = self._running(self._uses(mutant)) | self._of_module[mutant.module] | named
         ordered = sorted(names, key=lambda name: (self._tests[name].breadth, self._tests[name].seconds))
         if mutant.scope is None:
