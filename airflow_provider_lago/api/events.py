@@ -8,6 +8,7 @@ silence is refused here.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, tzinfo
@@ -46,6 +47,7 @@ _PLAIN = tuple(name for name in EVENT_FIELDS if name != "precise_total_amount_ce
 _read_plain = itemgetter(*_PLAIN)
 
 _TEXT = frozenset({str})
+_ALWAYS_PLAIN = frozenset({str, int, bool, type(None)})
 
 _BACKSLASH = ord("\\")
 
@@ -238,8 +240,11 @@ def _is_flat_and_plain(properties: Mapping[Any, Any]) -> bool:
     """Tell at a glance that properties are texts and numbers, as nearly all are."""
     for value in properties.values():
         kind = type(value)
-        if kind is str or kind is int:
+        if kind in _ALWAYS_PLAIN:
             continue
-        if kind is not Decimal or not value.is_finite() or value.adjusted() >= _DOUBTFUL:
+        if kind is float:
+            if not math.isfinite(value):
+                return False
+        elif kind is not Decimal or not value.is_finite() or value.adjusted() >= _DOUBTFUL:
             return False
     return _TEXT.issuperset(map(type, properties))
