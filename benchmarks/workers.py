@@ -1,10 +1,11 @@
 """
-How much two workers deliver beside one: ``python benchmarks/workers.py [--events 1200000] [--rounds 3]``.
+How much two workers deliver beside one: ``python benchmarks/workers.py [--latency 200] [--events 400000]``.
 
 Airflow with the CeleryExecutor, Redis, PostgreSQL and two workers that take one task at a time, all on this machine.
-The server answers after 50 ms, each delivery has 16 requests in flight: what limits it is waiting, as it is with a Lago
-over a network. One task delivers all, then two mapped tasks half of it each; the time is that from the first task's
-start to the last one's end, with everything that Airflow does about a task.
+Each delivery has 16 requests in flight, and the server answers after 200 ms: what limits it is waiting. With a server
+that answers sooner it is the cores that the workers, Airflow's own processes and the server share here. One task
+delivers all, then two mapped tasks half of it each; the time is that from the first task's start to the last one's end,
+with everything that Airflow does about a task.
 
 Needs cc, redis-server and PostgreSQL (Debian: apt-get install gcc libc6-dev redis-server postgresql).
 """
@@ -62,7 +63,8 @@ def seconds(airflow: Standalone, workers: int, round_: int, events: int) -> floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument("--events", type=int, default=1_200_000)
+    parser.add_argument("--latency", type=int, default=200, help="milliseconds before the server answers")
+    parser.add_argument("--events", type=int, default=400_000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -72,7 +74,7 @@ def main() -> None:
         (folder / "airflow").mkdir()
         dag = DAG.replace("{usage}", str(usage)).replace("{reports}", str(folder / "reports"))
         (folder / "dags" / "workers.py").write_text(dag)
-        with sink(compiled(folder), 50) as url:
+        with sink(compiled(folder), options.latency) as url:
             connection = json.dumps({"conn_type": "lago", "host": url, "password": "key"})
             with celery_cluster(
                 folder / "airflow", folder / "dags", 2, AIRFLOW_CONN_LAGO_DEFAULT=connection
