@@ -200,7 +200,8 @@ def measured() -> dict[str, Test]:
 
 def _measure(files: Sequence[str], output: Path) -> None:
     plugin = _Measuring()
-    _pytest([*_OPTIONS[:-1], *files], plugin)
+    if _pytest([*_OPTIONS[:-1], *files], plugin) not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
+        sys.exit("the tests could not be collected: nothing is known of what they run")
     for name in sorted(plugin.failed):
         say(f"left out, as it fails without a change: {name}")
     _write(output, {name: asdict(test) for name, test in plugin.tests().items()})
@@ -464,13 +465,13 @@ def _quietly() -> None:
         os.dup2(nothing, descriptor)
 
 
-def _pytest(arguments: Sequence[str], plugin: object) -> None:
+def _pytest(arguments: Sequence[str], plugin: object) -> int:
     from hypothesis import settings
 
     # No deadlines, as others use the machine too, and no memory of examples, as each mutant would add its own.
     settings.register_profile("mutants", database=None, deadline=None, derandomize=True)
     settings.load_profile("mutants")
-    pytest.main([*arguments, f"--basetemp={_folder()}/pytest"], plugins=[plugin])
+    return int(pytest.main([*arguments, f"--basetemp={_folder()}/pytest"], plugins=[plugin]))
 
 
 @functools.cache

@@ -19,6 +19,9 @@ LATEST = 4_102_444_800
 #: Digits of the longest number that is looked at: more than nanoseconds need.
 _LONGEST = 40
 
+#: Bits of a whole number that no float can hold, nor a message should.
+_LONGEST_INT = 1_000
+
 #: Digits of the present seconds since the epoch.
 _SECONDS_DIGITS = 10
 
@@ -112,7 +115,9 @@ def _of_datetime(moment: datetime, zone: tzinfo) -> int | str:
 def _of_number(value: Any, unit: str) -> int | str:
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         raise InvalidTime(f"a {type(value).__name__} is not a time")
-    if not math.isfinite(value):
+    if isinstance(value, int) and value.bit_length() > _LONGEST_INT:
+        raise InvalidTime(f"a whole number of {value.bit_length()} bits is not a time")
+    if not (value.is_finite() if isinstance(value, Decimal) else math.isfinite(value)):
         raise InvalidTime(f"{value} is not a time")
     number = Decimal(repr(float(value))) if isinstance(value, float) else Decimal(value)
     if number.adjusted() > _LONGEST:

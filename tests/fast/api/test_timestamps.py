@@ -125,6 +125,23 @@ def test_a_long_text_is_not_repeated_in_the_message():
     assert len(str(caught.value)) < 120
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(10**400, id="400 digits"),
+        pytest.param(-(10**400), id="minus 400 digits"),
+        pytest.param(10**5_000, id="5000 digits"),
+        Decimal("sNaN"),
+        Decimal("NaN"),
+        Decimal("-Infinity"),
+        Decimal("1E+5000"),
+    ],
+)
+def test_a_number_that_no_float_can_hold_is_no_time(value):
+    with pytest.raises(InvalidTime, match="is not a time"):
+        to_epoch_seconds(value)
+
+
 @given(st.integers(EARLIEST * 1_000_000, LATEST * 1_000_000 - 1))
 def test_a_moment_gives_the_same_seconds_in_every_form(microseconds):
     exact = Decimal(microseconds) / 1_000_000
