@@ -263,11 +263,13 @@ class TestTheEndOfAWindow:
         asked(pace, said(50, 0, reset))
         assert pace.opens(0) == pytest.approx(max(reset, 1) + late)
 
-    def test_nobody_who_had_a_request_counted_takes_more_than_that_share(self):
+    def test_whose_share_is_less_than_a_request_waits_for_the_next_one(self):
         pace = budget()
-        asked(pace, said(100, 50, 10))
-        count, now = 0, 0.0
-        while (now := max(now, pace.opens(now))) < 10 and count < 50:
-            pace.start(now)
-            count += 1
-        assert count <= 1, "one of fifty was its own, so that it gets one of those that are left, not two"
+        asked(pace, said(100, 50, 10))  # one of fifty was its own, and forty-five are left but for the reserve
+        assert pace.opens(0) >= 10
+
+    def test_one_that_ends_later_than_the_last_one_could_is_another(self):
+        pace = budget()
+        asked(pace, said(50, 40, 2))
+        asked(pace, said(50, 39, 10), at=1.5, until=1.6)
+        assert start_all(pace, 3.0) <= 1, "its share is spread to the eleventh second"
