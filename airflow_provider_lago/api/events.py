@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, tzinfo
 from decimal import Decimal
-from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -42,12 +41,7 @@ _MONEY_DIGITS = 50
 #: Decimals from about this power of ten on are infinite as floats: whoever reads the JSON may take them for that.
 _DOUBTFUL = 308
 
-#: The fields of an event that is looked at only at a glance.
-_PLAIN = tuple(name for name in EVENT_FIELDS if name != "precise_total_amount_cents")
-_read_plain = itemgetter(*_PLAIN)
-
-_TEXT = frozenset({str})
-_ALWAYS_PLAIN = frozenset({str, int, bool, type(None)})
+_ALWAYS_PLAIN = frozenset({str, int, bool})
 
 _BACKSLASH = ord("\\")
 
@@ -128,9 +122,6 @@ def check_event(event: Mapping[str, Any], unit: str = "s", zone: tzinfo = UTC) -
     :param zone: Time zone of timestamps that name none.
     :raises InvalidRecord: if Lago would refuse it, change it, or never bill it.
     """
-    plain = _check_plain(event, unit, zone)
-    if plain is not None:
-        return plain
     if not _KNOWN.issuperset(event):
         unknown = [str(name) for name in event if name not in _KNOWN]
         raise InvalidRecord(
@@ -153,37 +144,18 @@ def check_event(event: Mapping[str, Any], unit: str = "s", zone: tzinfo = UTC) -
     return Checked(checked["transaction_id"], checked["external_subscription_id"], encode(checked))
 
 
-def _check_plain(event: Mapping[str, Any], unit: str, zone: tzinfo) -> Checked | None:
-    """Return an event of texts and numbers, without money, as nearly all are; None where it wants a closer look."""
-    if len(event) != len(_PLAIN):
-        return None
-    try:
-        transaction_id, subscription, code, moment, properties = _read_plain(event)
-    except KeyError:
-        return None
-    if not (
-        type(transaction_id) is type(subscription) is type(code) is str
-        and transaction_id.strip()
-        and subscription
-        and subscription.strip() == subscription
-        and code.strip()
-        and type(properties) is dict
-        and _is_flat_and_plain(properties)
-    ):
-        return None
-    if type(moment) is not int or unit != "s" or not EARLIEST <= moment < LATEST:
-        moment = _check_time(moment, unit, zone)
-    payload = encode(
-        {
-            "transaction_id": transaction_id,
-            "external_subscription_id": subscription,
-            "code": code,
-            "timestamp": moment,
-            "properties": properties,
-        }
-    )
-    # This is how JSON says NUL; where a text says it of itself, the thorough check finds nothing.
-    return None if b"\\u0000" in payload else Checked(transaction_id, subscription, payload)
+def are_plain(values: Iterable[Any]) -> bool:
+    """Tell at a glance that properties are texts and finite numbers, as nearly all are; a text may still hold a NUL."""
+    for value in values:
+        kind = type(value)
+        if kind in _ALWAYS_PLAIN:
+            continue
+        if kind is float:
+            if not math.isfinite(value):
+                return False
+        elif kind is not Decimal or not value.is_finite() or value.adjusted() >= _DOUBTFUL:
+            return False
+    return True
 
 
 def _check_subscription(event: Mapping[str, Any]) -> str:
@@ -234,17 +206,3 @@ def _check_properties(properties: Any) -> Mapping[str, Any]:
         )
     refuse_unsendable(properties, "properties")
     return properties
-
-
-def _is_flat_and_plain(properties: Mapping[Any, Any]) -> bool:
-    """Tell at a glance that properties are texts and numbers, as nearly all are."""
-    for value in properties.values():
-        kind = type(value)
-        if kind in _ALWAYS_PLAIN:
-            continue
-        if kind is float:
-            if not math.isfinite(value):
-                return False
-        elif kind is not Decimal or not value.is_finite() or value.adjusted() >= _DOUBTFUL:
-            return False
-    return _TEXT.issuperset(map(type, properties))

@@ -30,5 +30,5 @@ decode = msgspec.json.Decoder(float_hook=Decimal).decode
 #: Encodes a value, decimals digit by digit. NaN must be refused before: msgspec would write it as null.
 encode = msgspec.json.Encoder(decimal_format="number", enc_hook=_encode_other).encode
 
-#: Encodes plain values so that the same content gives the same bytes, whatever the order of the keys.
-canonical = msgspec.json.Encoder(order="deterministic", decimal_format="number").encode
+#: Encodes plain values so that the same content gives the same bytes, whatever the order of the keys or fields.
+canonical = msgspec.json.Encoder(order="sorted", decimal_format="number").encode

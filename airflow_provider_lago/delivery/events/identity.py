@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import math
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, tzinfo
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from typing import Any
 
 from airflow_provider_lago.api import exact_json
 from airflow_provider_lago.api.records import InvalidRecord
-from airflow_provider_lago.api.timestamps import EARLIEST, LATEST, InvalidTime, to_epoch_seconds
+from airflow_provider_lago.api.timestamps import InvalidTime, to_epoch_seconds
 from airflow_provider_lago.delivery.paths import MISSING, getter
 
 #: (record, event without its id) -> transaction_id
@@ -33,11 +33,11 @@ _MISSING_ID = (
 
 #: Types whose values have one form only, as nearly all have.
 _ONE_FORM = frozenset({str, int, bool})
-_TEXT = frozenset({str})
 _CANONICAL = _ONE_FORM | {type(None)}
 
 #: A fraction that ends in one of these cannot be written shorter.
 _LAST_DIGITS = frozenset("123456789")
+_LONGEST_FRACTION = 100
 
 #: The usual context rounds to 28 digits: what differs behind them would have one id, and be dropped as a duplicate.
 _EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
@@ -133,40 +133,41 @@ def _kind(value: Any) -> str:
 
 
 def _hashed(unit: str, zone: tzinfo) -> Identify:
-    def digest(record: Mapping[str, Any], event: Mapping[str, Any]) -> str:
+    def identify(record: Mapping[str, Any], event: Mapping[str, Any]) -> str:
         try:
-            moment = event.get("timestamp")
-            if type(moment) is int and unit == "s" and EARLIEST <= moment < LATEST and _has_one_form(event):
-                return hashlib.sha256(exact_json.canonical(event)).hexdigest()[:40]  # by far the most
             content = {
                 name: value if type(value) in _CANONICAL else _canonical_value(value)
                 for name, value in event.items()
                 if value is not None
             }
             try:  # noqa: SIM105 - a context manager for each event is not free
-                content["timestamp"] = to_epoch_seconds(moment, unit, zone)
+                content["timestamp"] = to_epoch_seconds(event.get("timestamp"), unit, zone)
             except InvalidTime:
                 pass  # what is no time fails the check
-            return hashlib.sha256(exact_json.canonical(content)).hexdigest()[:40]
+            return digest(exact_json.canonical(content))
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidRecord("transaction_id: cannot be hashed", str(error)[:200]) from None
 
-    return digest
+    return identify
 
 
-def _has_one_form(content: Mapping[str, Any]) -> bool:
-    """Tell at a glance that nothing in a content could be written in another way, as in nearly all."""
-    for value in content.values():
+def digest(content: bytes) -> str:
+    """Return the id of an event, of what it says in canonical form."""
+    return hashlib.sha256(content).hexdigest()[:40]
+
+
+def have_one_form(values: Iterable[Any]) -> bool:
+    """Tell at a glance that none of some flat values could be written in another way, nor be no JSON."""
+    for value in values:
         kind = type(value)
         if kind in _ONE_FORM:
             continue
-        if kind is Decimal:
-            text = str(value)
-            if text[-1] not in _LAST_DIGITS or "." not in text or "E" in text:
-                return False
-        elif kind is not dict or not _has_one_form(value):
+        if kind is not Decimal:
             return False
-    return _TEXT.issuperset(map(type, content))
+        text = str(value)
+        if text[-1] not in _LAST_DIGITS or "." not in text or "E" in text or len(text) > _LONGEST_FRACTION:
+            return False
+    return True
 
 
 def _canonical_value(value: Any) -> Any:

@@ -9,6 +9,7 @@ from airflow_provider_lago.api.events import check_event, check_ready_line
 from airflow_provider_lago.api.records import InvalidRecord
 from airflow_provider_lago.delivery.decoding import decode
 from airflow_provider_lago.delivery.events.batching import Event
+from airflow_provider_lago.delivery.events.glance import Glance, glance_of
 from airflow_provider_lago.delivery.events.shaping import EventShaper, EventShaping
 from airflow_provider_lago.delivery.ledger import Ledger
 from airflow_provider_lago.sources.rows import Row, Unreadable
@@ -24,11 +25,11 @@ def prepare(rows: Iterable[Row], shaping: EventShaping, ledger: Ledger) -> Itera
     :raises ValueError: if the shaping is wrong, before the first row is read.
     """
     shaper = EventShaper(shaping)
-    return _events(rows, shaper, shaping, ledger)
+    return _events(rows, shaper, glance_of(shaper), ledger)
 
 
-def _events(rows: Iterable[Row], shaper: EventShaper, shaping: EventShaping, ledger: Ledger) -> Iterator[Event]:
-    tally = ledger.tally
+def _events(rows: Iterable[Row], shaper: EventShaper, glance: Glance, ledger: Ledger) -> Iterator[Event]:
+    tally, shaping = ledger.tally, shaper.shaping
     plain = shaping.is_plain and shaping.timestamp_unit == "s"
     for row in rows:
         tally.read += 1
@@ -43,13 +44,15 @@ def _events(rows: Iterable[Row], shaper: EventShaper, shaping: EventShaping, led
             continue
         try:
             record = decode(data)
-            if record is data and shaping.transform is not None:
-                record = deepcopy(data)  # the transform may change it, and the report keeps it as it was read
-            event = shaper.shape(record)
-            if event is None:
-                ledger.skip(row)
-                continue
-            checked = check_event(event, shaping.timestamp_unit, shaping.zone)
+            if shaping.transform is not None:
+                # It may change the record, and the report keeps it as it was read.
+                record = shaper.transformed(deepcopy(data) if record is data else record)
+                if record is None:
+                    ledger.skip(row)
+                    continue
+            checked = glance(record)
+            if checked is None:
+                checked = check_event(shaper.event(record), shaping.timestamp_unit, shaping.zone)
         except InvalidRecord as error:
             ledger.invalid(row, error)
         except Exception as error:  # noqa: BLE001 - one odd record must never end a delivery, nor every retry of it

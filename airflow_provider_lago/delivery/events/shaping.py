@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
-from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_provider_lago.api.events import EVENT_FIELDS
 from airflow_provider_lago.api.records import InvalidRecord
@@ -24,6 +23,22 @@ from airflow_provider_lago.delivery.shaping import (
 
 #: How targets under ``properties`` begin.
 _NESTED = "properties."
+
+
+class PropertyColumn(NamedTuple):
+    """
+    A column that becomes a property.
+
+    :param name: Of the property; dotted to nest.
+    :param path: Of the column.
+    :param read: Reads it.
+    :param optional: Whether it may be missing or null.
+    """
+
+    name: str
+    path: str
+    read: Getter
+    optional: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,54 +74,55 @@ class EventShaper:
 
     def __init__(self, shaping: EventShaping) -> None:
         _check_targets(shaping)
-        self._edits = list(shaping.edits.items())
-        self._transform = shaping.transform
-        self._exclude = list(shaping.exclude)
+        self.shaping = shaping
         constants = shaping.constants.items()
-        self._constants = [(target, value) for target, value in constants if not target.startswith(_NESTED)]
-        self._property_constants = [
-            (target.removeprefix(_NESTED), value) for target, value in constants if target.startswith(_NESTED)
-        ]
+        self.constants = {target: value for target, value in constants if not target.startswith(_NESTED)}
+        self.property_constants = {
+            target.removeprefix(_NESTED): value for target, value in constants if target.startswith(_NESTED)
+        }
+        self.properties = _property_columns(shaping)
+        #: Whether columns are picked from a record, which is not sent as a whole then.
+        self.picks = bool(shaping.fields or shaping.properties)
+        self.identify: Identify = identity(shaping.transaction_id, shaping.timestamp_unit, shaping.zone)
+        self.identity_columns = _identity_columns(shaping.transaction_id)
         self._own_columns = _own_columns(shaping)
         self._columns = [(to, path, getter(path)) for to, path in shaping.fields.items() if not to.startswith(_NESTED)]
-        self._properties = _property_columns(shaping)
-        self._flat = None if self._property_constants else _flat(self._properties)
-        self._selects = bool(shaping.fields or shaping.properties)
-        self._identify: Identify = identity(shaping.transaction_id, shaping.timestamp_unit, shaping.zone)
-        self._identity_columns = _identity_columns(shaping.transaction_id)
 
-    def shape(self, record: Any) -> dict[str, Any] | None:
+    def transformed(self, record: Any) -> Any:
         """
-        Return the event of a record, or None where the transform skips it.
+        Return what the transform makes of a record: another one, or None to skip it.
 
-        :raises InvalidRecord: if the record lacks what the settings name, or the transform fails.
+        :raises InvalidRecord: if it fails.
         """
-        if type(record) is not dict and not isinstance(record, Mapping):
-            raise InvalidRecord("not an object", f"a record must be an object, not a {kind_of(record)}")
-        if self._transform is not None:
-            record = apply_transform(self._transform, record)
-            if record is None:
-                return None
-        source: Record = without(record, self._exclude) if self._exclude else record
+        transform = self.shaping.transform
+        return record if transform is None else apply_transform(transform, _an_object(record))
+
+    def event(self, record: Any) -> dict[str, Any]:
+        """
+        Return the event of a record that has been transformed.
+
+        :raises InvalidRecord: if the record lacks what the settings name.
+        """
+        exclude = self.shaping.exclude
+        source: Record = without(_an_object(record), exclude) if exclude else _an_object(record)
         event = self._select(source)
-        for target, value in self._constants:
-            event[target] = value
-        if self._properties or self._property_constants:
+        event.update(self.constants)
+        if self.properties or self.property_constants:
             properties = self._nest_properties(event.get("properties"), source)
             if properties:
                 event["properties"] = properties
         identifier = event.pop("transaction_id", None)
         if identifier is None or identifier == "":
-            identifier = self._identify(record, event)
+            identifier = self.identify(record, event)
         event["transaction_id"] = identifier
-        for target, value in self._edits:
+        for target, value in self.shaping.edits.items():
             place(event, target, value)
         return event
 
     def _select(self, source: Record) -> dict[str, Any]:
-        if not self._selects:
+        if not self.picks:
             # Whatever is left over is refused by the check: Lago would drop it without a word.
-            return {name: value for name, value in source.items() if name not in self._identity_columns}
+            return {name: value for name, value in source.items() if name not in self.identity_columns}
         event = {name: source[name] for name in self._own_columns if name in source}
         for target, path, read in self._columns:
             value = read(source)
@@ -119,16 +135,8 @@ class EventShaper:
     def _nest_properties(self, own: Any, source: Record) -> dict[str, Any]:
         if own is not None and not isinstance(own, Mapping):
             raise InvalidRecord("properties: not an object", f"nothing can be nested in a {kind_of(own)}")
-        if not own and self._flat is not None:
-            names, read_all = self._flat
-            try:
-                values = read_all(source)
-                if None not in values:
-                    return dict(zip(names, values))  # noqa: B905 - to count them costs as much as all the rest
-            except (KeyError, TypeError, ValueError):  # not there, or no value that can be compared: one by one
-                pass
         properties = dict(own) if own else {}
-        for name, path, read, optional in self._properties:
+        for name, path, read, optional in self.properties:
             value = read(source)
             if value is not MISSING and value is not None:
                 if "." in name:
@@ -142,7 +150,7 @@ class EventShaper:
                     f"the record has {found} {path!r}, and Lago does not bill an event without the property that its "
                     f"metric adds up; write {path + '?'!r} in properties where it may be missing",
                 )
-        for name, value in self._property_constants:
+        for name, value in self.property_constants.items():
             place(properties, name, value, _NESTED)
         return properties
 
@@ -163,27 +171,24 @@ def _own_columns(shaping: EventShaping) -> list[str]:
     return [name for name in EVENT_FIELDS if name not in given]
 
 
-def _property_columns(shaping: EventShaping) -> list[tuple[str, str, Getter, bool]]:
-    """Return (property, path, reader, may be missing) for each column that becomes a property."""
+def _property_columns(shaping: EventShaping) -> list[PropertyColumn]:
     named = _named_properties(shaping.properties)
     named |= {target: path for target, path in shaping.fields.items() if target.startswith(_NESTED)}
     return [
-        (target.removeprefix(_NESTED), _bare(path), getter(_bare(path)), path.endswith("?"))
+        PropertyColumn(target.removeprefix(_NESTED), _bare(path), getter(_bare(path)), path.endswith("?"))
         for target, path in named.items()
     ]
-
-
-def _flat(columns: list[tuple[str, str, Getter, bool]]) -> tuple[tuple[str, ...], Callable[[Record], Any]] | None:
-    """Return properties and what reads their columns all at once; None where that takes more than names."""
-    names, paths = [name for name, *_ in columns], [path for _, path, *_ in columns]
-    if len(columns) < 2 or any("." in text for text in (*names, *paths)):
-        return None
-    return tuple(names), itemgetter(*paths)
 
 
 def _named_properties(properties: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
     named = properties if isinstance(properties, Mapping) else {_bare(path): path for path in properties}
     return {f"{_NESTED}{name}": path for name, path in named.items()}
+
+
+def _an_object(record: Any) -> Record:
+    if type(record) is not dict and not isinstance(record, Mapping):
+        raise InvalidRecord("not an object", f"a record must be an object, not a {kind_of(record)}")
+    return record
 
 
 def _bare(path: str) -> str:

@@ -85,9 +85,9 @@ def test_an_id_that_is_made_of_the_record_is_the_same_when_it_comes_again(tmp_pa
     shaper = EventShaper(EventShaping(transaction_id=strategy, properties=["at", "n"]))
     record = {"external_subscription_id": "s", "code": "c", "timestamp": 1_700_000_000, "at": value, "n": 1}
 
-    again = shaper.shape(decode(read_again(tmp_path, record)))
+    again = shaper.event(decode(read_again(tmp_path, record)))
 
-    assert again["transaction_id"] == shaper.shape(record)["transaction_id"]
+    assert again["transaction_id"] == shaper.event(record)["transaction_id"]
 
 
 def test_a_time_of_the_day_is_shown_as_it_is_sent(tmp_path):
