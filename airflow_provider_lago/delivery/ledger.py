@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
@@ -116,9 +117,8 @@ class Ledger:
         """
         with self._writing():
             if self.wants_receipts:
-                entries = [_entry(batch.events[index]) for index in indexes]
                 settled = Settled(Outcome.ACCEPTED, reason=reason)
-                self._receipt(entries, settled, answered.request_id, answered.lago_ids[: len(indexes)])
+                self._receipt(_named(batch, indexes), settled, answered.request_id, answered.lago_ids)
                 self._receipt_of_twins(batch, indexes, answered)
             self.tally.accepted += len(indexes)
             self.tally.duplicate += batch.count_twins(indexes)
@@ -129,7 +129,7 @@ class Ledger:
         with self._writing():
             if self.wants_receipts:
                 known = Settled(Outcome.DUPLICATE, reason="in Lago already")
-                self._receipt([_entry(batch.events[index]) for index in indexes], known, answered.request_id)
+                self._receipt(_named(batch, indexes), known, answered.request_id)
                 self._receipt_of_twins(batch, indexes, answered)
             self.tally.duplicate += len(indexes) + batch.count_twins(indexes)
             self._settle_positions(batch, indexes)
@@ -200,7 +200,7 @@ class Ledger:
                     payload=entry.payload,
                 )
         if self.wants_receipts:
-            self._receipt(entries, settled, request_id)
+            self._receipt([(entry.row, entry.id) for entry in entries], settled, request_id)
         if settled.outcome is Outcome.REJECTED:
             for entry in entries:
                 self._count_rejected(entry, settled)
@@ -267,44 +267,42 @@ class Ledger:
     def _receipt_of_twins(self, batch: Batch, indexes: Sequence[int], answered: Answered) -> None:
         twin = Settled(Outcome.DUPLICATE, reason="said twice by the source")
         for index in indexes if batch.twins else ():
-            entry = _entry(batch.events[index])
+            identifier = batch.events[index].checked.transaction_id
             rows = batch.twins.get(index, ())
-            self._receipt([entry._replace(row=row) for row in rows], twin, answered.request_id)
+            self._receipt([(row, identifier) for row in rows], twin, answered.request_id)
 
     def _receipt(
         self,
-        entries: Sequence[Entry],
+        named: Iterable[tuple[Row, str | None]],
         settled: Settled,
         request_id: str | None,
-        lago_ids: Sequence[str | None] = (),
+        lago_ids: Iterable[str | None] = (),
     ) -> None:
-        """Write receipts; ``lago_ids`` are the records' own, in their order, and may be fewer."""
-        evidence = _evidence(settled, request_id)
-        lines: list[dict[str, Any]] = [
+        """Write receipts of rows and their ids; ``lago_ids`` are the records' own, in their order, and may be fewer."""
+        outcome, kind, reason, code = str(settled.outcome), settled.kind or None, settled.reason or None, settled.code
+        lines = [
             {
                 "position": row.position,
                 "origin": row.origin,
                 "line": row.line,
                 "id": identifier,
-                **evidence,
+                "outcome": outcome,
+                "kind": kind,
+                "lago_id": lago_id,
+                "request_id": request_id,
+                "reason": reason,
+                "code": code,
             }
-            for row, identifier, _ in entries
+            for (row, identifier), lago_id in zip(named, chain(lago_ids, repeat(settled.lago_id)))  # noqa: B905 - the second has no end
         ]
-        for line, lago_id in zip(lines, lago_ids, strict=False):
-            line["lago_id"] = lago_id
+        for line in lines if settled.facts else ():
+            line.update(settled.facts)
         self._report.receipts(lines)
 
 
-def _evidence(settled: Settled, request_id: str | None) -> Mapping[str, Any]:
-    return {
-        "outcome": str(settled.outcome),
-        "kind": settled.kind or None,
-        "lago_id": settled.lago_id,
-        "request_id": request_id,
-        "reason": settled.reason or None,
-        "code": settled.code,
-        **settled.facts,
-    }
+def _named(batch: Batch, indexes: Sequence[int]) -> list[tuple[Row, str | None]]:
+    events = [batch.events[index] for index in indexes]
+    return [(event.row, event.checked.transaction_id) for event in events]
 
 
 def _entry(event: Event) -> Entry:

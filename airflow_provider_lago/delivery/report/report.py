@@ -24,10 +24,8 @@ PREVIEW = "preview.jsonl"
 UNFORWARDED = "unforwarded.jsonl"
 SUMMARY = "summary.json"
 
-#: Types of values that :func:`printable` leaves as they are, but for odd texts and numbers that cannot be encoded.
-_SHOWN = frozenset({str, int, bool, type(None)})
-
-_encode = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
+_encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
+_encode = _encoder.encode
 
 
 class ReportInUseError(ValueError):
@@ -195,8 +193,14 @@ class FolderReport:
 
     def receipts(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Append a line for each of some records, in one write."""
-        if self.wants_receipts:
-            self._write(RECEIPTS, b"".join(map(_receipt, lines)))
+        if not self.wants_receipts:
+            return
+        lines = list(lines)
+        try:
+            text = _encoder.encode_lines(lines)
+        except ValueError:  # half a surrogate pair
+            text = _encoder.encode_lines([printable(line) for line in lines])
+        self._write(RECEIPTS, text)
 
     def conflict(self, line: Mapping[str, Any]) -> None:
         """Append a line with what the source says and what Lago holds."""
@@ -244,16 +248,6 @@ class FolderReport:
     def _write_summary(self, summary: Mapping[str, Any]) -> None:
         text = msgspec.json.format(_encode(printable({**summary, "run": self._run})), indent=2)
         self._folder.write(SUMMARY, [text, b"\n"])
-
-
-def _receipt(line: Mapping[str, Any]) -> bytes:
-    """Return the text of a receipt; made of texts and numbers, as nearly all are, it can be shown as it is."""
-    if _SHOWN.issuperset(map(type, line.values())):
-        try:
-            return _encode(line) + b"\n"
-        except (ValueError, OverflowError):  # half a surrogate pair, a number of thousands of digits
-            pass
-    return _encode(printable(line)) + b"\n"
 
 
 def write_preview(folder: Folder, requests: Iterable[Mapping[str, Any]]) -> str:
