@@ -162,7 +162,7 @@ def fingerprint(plan: Plan[Any], run: Mapping[str, Any]) -> str | None:
     target = [settings.api_url, settings.ingest_url, settings.api_key]
     # Not as JSON, which has neither half a surrogate pair nor NaN: settings may hold what each record is rejected for.
     said = repr([type(plan).__name__, source, shape, target, _plain(run)])
-    return hashlib.blake2b(said.encode("utf-8", "backslashreplace"), digest_size=20).hexdigest()
+    return hashlib.blake2b(said.encode(), digest_size=20).hexdigest()
 
 
 def _plain(value: Any, within: tuple[int, ...] = ()) -> Any:

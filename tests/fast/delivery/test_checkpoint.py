@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from support.deliveries import KEY, connection, usage
 
+from airflow_provider_lago.api.retry import RetryPolicy
 from airflow_provider_lago.delivery.checkpoint import (
     Checkpoint,
     FolderCheckpoints,
@@ -110,6 +111,19 @@ class TestFingerprint:
     def test_the_pace_may_change_between_two_tries(self):
         one = plan()
         assert fingerprint(replace(one, concurrency=64, requests_per_second=3.0), RUN) == fingerprint(one, RUN)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"policy": RetryPolicy(attempts=9)},
+            {"user_agent": "another version"},
+            {"settings": connection("http://lago", read_timeout=5.0)},
+        ],
+        ids=lambda other: next(iter(other)),
+    )
+    def test_how_patient_a_try_is_does_not_count(self, other):
+        one = plan()
+        assert fingerprint(replace(one, **other), RUN) == fingerprint(one, RUN)
 
     def test_the_time_at_which_each_try_begins_is_the_same_delivery(self):
         early, late = (StartOfTry(2026, 1, day, tzinfo=UTC) for day in (1, 2))

@@ -155,3 +155,30 @@ def test_the_end_of_a_delivery_lets_everybody_go():
         await asyncio.wait_for(asyncio.gather(*waiting), 1.0)
 
     asyncio.run(story())
+
+
+def test_a_process_that_was_held_up_does_not_make_up_for_it_within_a_second():
+    starts = []
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        held_up = [0.0]
+
+        def clock():
+            return loop.time() + held_up[0]
+
+        pace = Pace(10, RetryPolicy(), clock)
+
+        async def ask():
+            await pace.turn()
+            starts.append(clock())
+            pace.note(clock(), Answer(200))
+
+        asking = [asyncio.create_task(ask()) for _ in range(40)]
+        await asyncio.sleep(0.05)
+        held_up[0] = 1.0
+        await asyncio.gather(*asking)
+
+    run(main())
+    assert all(late - early >= 1 for early, late in zip(starts, starts[10:], strict=False))
+    assert starts[-1] - starts[0] < 5

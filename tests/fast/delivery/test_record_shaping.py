@@ -1,6 +1,9 @@
+from types import MappingProxyType
+
 import pytest
 
 from airflow_provider_lago.api.records import InvalidRecord
+from airflow_provider_lago.delivery.paths import MISSING, getter, without
 from airflow_provider_lago.delivery.shaping import RecordShaper, Shaping
 from airflow_provider_lago.sources.rows import Cells
 
@@ -90,3 +93,30 @@ def test_where_any_field_may_be_a_column_may_only_be_missing_if_it_says_so():
     assert shaper.payload({"one": 1, "two": 2, "three": 3}) == {"a": 1, "b": 2}
     with pytest.raises(InvalidRecord, match=r"no 'one'.*'one\?'"):
         shaper.payload({"two": 2})
+
+
+def test_edits_come_last_and_nest():
+    edited = shape({"external_id": "a", "metadata": {"x": 1}}, edits={"metadata.tier": "gold", "external_id": "b"})
+    assert edited == {"external_id": "b", "metadata": {"x": 1, "tier": "gold"}}
+
+
+@pytest.mark.parametrize(
+    ("record", "left"),
+    [
+        ({"a": 5, "b": 1}, {"a": 5, "b": 1}),
+        ({"b": 1}, {"b": 1}),
+        ({"a": {"b": {"c": 1}, "d": 2}}, {"a": {"b": {"c": 1}, "d": 2}}),
+        ({"a": {"x": 1, "d": 2}}, {"a": {"d": 2}}),
+        ({"a": MappingProxyType({"x": 1})}, {"a": {}}),
+        ({"a.x": 1, "a": {"x": 2}}, {"a": {"x": 2}}),
+    ],
+    ids=str,
+)
+def test_what_is_left_out_may_not_be_there(record, left):
+    assert without(record, ["a.x"]) == left
+
+
+def test_objects_that_are_no_dicts_are_looked_into():
+    assert getter("a.b.c")({"a": MappingProxyType({"b": {"c": 7}})}) == 7
+    assert getter("a.b.c")({"a": MappingProxyType({"b": 5})}) is MISSING
+    assert getter("a.b.c")({"a": "text"}) is MISSING

@@ -1,12 +1,13 @@
 """The files of a report: what each holds while the delivery runs, and when it is over."""
 
 import json
+import re
 from decimal import Decimal
 
 import pytest
 from support.stores import memory_folder
 
-from airflow_provider_lago.delivery.report import FolderReport
+from airflow_provider_lago.delivery.report import FolderReport, ReportInUseError
 from airflow_provider_lago.sources.rows import Row
 
 RUN = {"run_id": "r"}
@@ -83,3 +84,31 @@ def test_a_summary_that_names_no_owner_keeps_nobody_out(tmp_path, text):
     (tmp_path / "summary.json").write_text(text)
     FolderReport(tmp_path, {"dag_id": "d", "task_id": "t", "map_index": -1}).finish({})
     assert (tmp_path / "summary.1.json").read_text() == text
+
+
+def test_each_line_says_when_to_the_second_and_in_which_run(tmp_path):
+    report = FolderReport(tmp_path, RUN, conflicts=True)
+    report.rejected(Row(1, "f", 1, {}), reason="why", detail="what", code=None, payload=None)
+    report.conflict({"position": 1})
+    report.finish({})
+    for name in ("rejected.jsonl", "conflicts.jsonl"):
+        line = json.loads((tmp_path / name).read_bytes())
+        assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", line["at"])
+        assert line["run"] == RUN
+
+
+@pytest.mark.parametrize("name", ["dag_id", "task_id", "map_index"])
+def test_the_folder_of_another_task_is_not_written_into(tmp_path, name):
+    run = {"dag_id": "d", "task_id": "t", "map_index": 1, "run_id": "r"}
+    FolderReport(tmp_path, run).finish({})
+    FolderReport(tmp_path, {**run, "run_id": "another"}).finish({})
+    with pytest.raises(ReportInUseError):
+        FolderReport(tmp_path, {**run, name: 7})
+
+
+def test_a_receipt_of_a_file_whose_name_is_no_unicode_is_shown_nevertheless(tmp_path):
+    report = FolderReport(tmp_path, RUN, receipts=True)
+    report.receipts([{"position": 1, "origin": "a"}, {"position": 2, "origin": "\udcff"}])
+    report.finish({})
+    lines = [json.loads(line) for line in (tmp_path / "receipts.jsonl").read_bytes().splitlines()]
+    assert lines == [{"position": 1, "origin": "a"}, {"position": 2, "origin": "\\udcff"}]

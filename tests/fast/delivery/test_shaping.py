@@ -7,7 +7,7 @@ import pytest
 
 from airflow_provider_lago.api.records import InvalidRecord
 from airflow_provider_lago.delivery.events.identity import identity
-from airflow_provider_lago.delivery.events.shaping import EventShaper, EventShaping
+from airflow_provider_lago.delivery.events.shaping import EventShaper, EventShaping, needed_columns
 
 EVENT = {"transaction_id": "t", "external_subscription_id": "s", "code": "c", "timestamp": 1_700_000_000}
 ROW = {"id": "t", "account": {"sub": "s"}, "at": 1_700_000_000, "bytes": 5, "region": None, "noise": 1}
@@ -323,3 +323,26 @@ class TestIdentity:
             self.id_of({**self.NO_ID, "properties": {"a": object()}}, "hash")
         assert caught.value.reason == "transaction_id: cannot be hashed"
         assert "object" in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("settings", "needed"),
+    [
+        ({}, None),
+        ({"constants": {"code": "c"}}, None),
+        ({"transform": dict, "properties": ["a"]}, None),
+        ({"transaction_id": lambda record: record["x"], "properties": ["a"]}, None),
+        ({"properties": ["a", "b?"]}, {"a", "b"}),
+        ({"properties": {"x": "o.a.b"}}, {"o.a.b", "o"}),
+        ({"fields": {"code": "metric", "properties.x": "y"}}, {"metric", "y"}),
+        ({"properties": ["a"], "transaction_id": ["day", "o.no"]}, {"a", "day", "o.no", "o"}),
+        ({"properties": ["a"], "transaction_id": "hash"}, {"a"}),
+    ],
+    ids=str,
+)
+def test_only_columns_that_are_used_need_to_be_read(settings, needed):
+    own = {"transaction_id", "external_subscription_id", "code", "timestamp", "precise_total_amount_cents"}
+    own.add("properties")
+    given = {*settings.get("fields", ())}
+    found = needed_columns(EventShaping(**settings))
+    assert found == (None if needed is None else frozenset(needed | (own - given)))

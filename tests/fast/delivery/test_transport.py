@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from support.deliveries import connection
-from support.scripted import CUT, ScriptedServer, as_json
+from support.scripted import CUT, Reply, ScriptedServer, as_json
 
 from airflow_provider_lago.api.calls import Call
 from airflow_provider_lago.api.connection import ConnectionSettingsError
@@ -116,3 +116,19 @@ def test_certificates_are_checked_unless_the_connection_says_otherwise():
     context = tls_context("billing", True)
     assert context.check_hostname
     assert context.cert_store_stats()["x509_ca"] > 50
+
+
+def test_what_a_server_wants_to_be_remembered_is_not():
+    with ScriptedServer(lambda request: as_json(200, {}, **{"Set-Cookie": "session=1"})) as server:
+        send(server, Call("GET", "first"), Call("GET", "second"))
+    assert "cookie" not in server.requests[1].headers
+
+
+def test_no_more_connections_are_open_than_asked_for():
+    async def main():
+        async with Transport(connection(server.url), "test", 3) as transport:
+            await asyncio.gather(*(transport.send(Call("GET", "x")) for _ in range(12)))
+
+    with ScriptedServer(lambda request: Reply(200, b"{}", delay=0.02)) as server:
+        asyncio.run(main())
+    assert server.most_at_once == 3
