@@ -208,7 +208,7 @@ def _measure(files: Sequence[str], output: Path) -> None:
 
 
 class Choice:
-    """Choose the tests of a mutant, those first that run the least."""
+    """Choose the tests of a mutant."""
 
     def __init__(self, tests: Mapping[str, Test]) -> None:
         self._tests = tests
@@ -226,22 +226,24 @@ class Choice:
         """
         Return the names of the tests to run.
 
-        :param seconds: How long they may take together; those that run the least come first.
+        :param seconds: How long they may take together: those of its room that run the least, and others in turn.
         """
-        named: set[str] = set()
+        room, stem = Path(mutant.module).parts[1], Path(mutant.module).stem
         names = self._running([(mutant.module, line) for line in range(mutant.line, mutant.last + 1)])
+        first: list[str] = []
         if mutant.scope is None:
             # Tests may look at a constant without running a line that names it.
-            room, stem = Path(mutant.module).parts[1], Path(mutant.module).stem
-            own = f"tests/fast/{room}/test_{stem}.py"
-            named = {name for name in self._tests if name.split("::")[0] == own}
-            names = self._running(self._uses(mutant)) | self._of_module[mutant.module] | named
-        ordered = sorted(names, key=lambda name: (self._tests[name].breadth, self._tests[name].seconds))
-        if mutant.scope is None:
-            # What a constant does may show far from it, where tests run much more.
-            anywhere = sorted(names, key=lambda name: hashlib.md5(name.encode()).digest())  # noqa: S324
-            mixed = itertools.chain.from_iterable(zip(ordered, anywhere, strict=True))
-            ordered = list(dict.fromkeys([*sorted(named & names), *mixed]))
+            first = sorted(name for name in self._tests if name.startswith(f"tests/fast/{room}/test_{stem}.py::"))
+            names = self._running(self._uses(mutant)) | self._of_module[mutant.module] | set(first)
+
+        def breadth(name: str) -> tuple[bool, int, float]:
+            test = self._tests[name]
+            return not name.startswith(f"tests/fast/{room}/"), test.breadth, test.seconds
+
+        # What a change does may show far from it, where tests run much more.
+        anywhere = sorted(names, key=lambda name: hashlib.md5(name.encode()).digest())  # noqa: S324
+        mixed = itertools.chain.from_iterable(zip(sorted(names, key=breadth), anywhere, strict=True))
+        ordered = list(dict.fromkeys([*first, *mixed]))
         quick = [name for name in ordered if self._tests[name].seconds <= SLOWEST] or ordered[:1]
         chosen: list[str] = []
         for name in quick:
@@ -614,9 +616,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of the path of the modules")
     parser.add_argument("--sample", type=int, help="about so many mutants, over all modules")
     parser.add_argument("--seed", type=int, default=4)
-    parser.add_argument(
-        "--seconds", type=float, default=8.0, help="of tests for each mutant, those first that run the least"
-    )
+    parser.add_argument("--seconds", type=float, default=8.0, help="of tests for each mutant")
     parser.add_argument("--survivors", action="store_true", help="try those again that survived")
     parser.add_argument("--verbose", action="store_true", help="name each survivor at once")
     parser.add_argument("--report", action="store_true", help="only show what was found")
