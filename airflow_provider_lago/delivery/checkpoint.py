@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -14,7 +15,7 @@ import msgspec
 from airflow_provider_lago.delivery.plan import Plan
 from airflow_provider_lago.delivery.shaping import StartOfTry
 from airflow_provider_lago.sources.rows import Start
-from airflow_provider_lago.storage.folders import Folder
+from airflow_provider_lago.storage.folders import Folder, LocalFolder
 
 #: Of what a checkpoint holds: one of another version is not gone on with.
 _VERSION = 1
@@ -25,7 +26,10 @@ _FREE = frozenset({"source", "settings", "user_agent", "concurrency", "requests_
 #: What JSON says by itself, and so that it says the same in every process.
 _PLAIN = frozenset({bool, int, float, str})
 
-_CHECKPOINT = "checkpoint.json"
+_CHECKPOINT = "checkpoint.jsonl"
+
+#: Bytes of checkpoints in a file, before it is written anew with the last one alone.
+_LONGEST_FILE = 1 << 20
 
 
 class Checkpoints(Protocol):
@@ -43,29 +47,41 @@ class Checkpoints(Protocol):
 
 class FolderCheckpoints:
     """
-    A checkpoint as ``checkpoint.json`` in a folder, for Airflow before 3.3, which keeps nothing for a task.
+    A checkpoint as the last line of ``checkpoint.jsonl`` in a folder, for Airflow before 3.3, which keeps nothing for a
+    task.
 
     :param folder: The folder.
     """
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
+        self._room = 0
 
     def __str__(self) -> str:
         return self._folder.path(_CHECKPOINT)
 
     def load(self) -> object:
         """Return what was saved last; None where there is nothing."""
-        content = self._folder.read(_CHECKPOINT)
-        return None if content is None else msgspec.json.decode(content)
+        for line in reversed((self._folder.read(_CHECKPOINT) or b"").splitlines()):
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):  # the half of one, after a kill
+                return msgspec.json.decode(line)
+        return None
 
     def save(self, stored: Mapping[str, Any]) -> None:
-        """Save a checkpoint, whole or not at all."""
-        self._folder.write(_CHECKPOINT, [msgspec.json.encode(stored), b"\n"])
+        """Save a checkpoint behind those before: a line costs a third of what a file in place of another does."""
+        line = msgspec.json.encode(stored)
+        room, self._room = self._room - len(line), 0  # if it fails, the next one begins anew
+        if room < 0 or not isinstance(self._folder, LocalFolder):
+            self._folder.write(_CHECKPOINT, [line, b"\n"])
+            room = _LONGEST_FILE
+        else:
+            self._folder.append(_CHECKPOINT, b"\n" + line)
+        self._room = room
 
     def delete(self) -> None:
         """Remove the file."""
         self._folder.remove(_CHECKPOINT)
+        self._room = 0
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ Purpose: a task that delivers a million events and is killed at the last of them
 worker that is gone, should not begin with the first one again.
 
 How: while records are delivered, a checkpoint says which of them have an outcome, with the counts so far and the length
-of the report's files. It is kept in Airflow's task state store (Airflow 3.3 and newer), or else in ``checkpoint.json``
+of the report's files. It is kept in Airflow's task state store (Airflow 3.3 and newer), or else in ``checkpoint.jsonl``
 in ``report_path``. A retry of the task reads it, leaves out what is settled, goes on with the counts and the files, and
 its summary covers all tries. It is deleted when the delivery has come to its end.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -90,6 +91,19 @@ class LocalFolder:
             with contextlib.suppress(OSError):
                 draft.unlink()
             raise
+
+    def append(self, name: str, text: bytes) -> None:
+        """
+        Write behind what a file holds. A kill, or a full disk, may leave the beginning of it.
+
+        :raises OSError: if it is not written as a whole.
+        """
+        file = os.open(self._path / name, os.O_WRONLY | os.O_APPEND)
+        try:
+            if os.write(file, text) != len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(file)
 
     def remove(self, name: str) -> None:
         """Remove a file."""

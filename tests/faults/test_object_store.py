@@ -73,7 +73,7 @@ def check(bucket, lago, summary, folder="run"):
     }
     assert summary["read"] == RECORDS
     left = set(bucket.objects(f"{folder}/"))
-    assert not [name for name in left if name.endswith(".part") or name == "checkpoint.json"]
+    assert not [name for name in left if name.endswith(".part") or name == "checkpoint.jsonl"]
     return left
 
 
@@ -143,7 +143,7 @@ class TestEnds:
         kill(bucket, lago, source, writes)
         left = bucket.objects("run/")
         assert all(content.endswith(b"\n") for content in left.values())
-        resumes = "checkpoint.json" in left
+        resumes = "checkpoint.jsonl" in left
         summary = deliver(bucket, files=source, receipts=True, tries=2)
         after = check(bucket, lago, summary)
         assert ("rejected.1.jsonl" not in after) or not resumes

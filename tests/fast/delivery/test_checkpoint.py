@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from support.deliveries import KEY, connection, usage
+from support.stores import memory_folder
 
 from airflow_provider_lago.api.retry import RetryPolicy
 from airflow_provider_lago.delivery.checkpoint import (
@@ -180,6 +181,55 @@ class TestReading:
         assert place.load() is None
         place.delete()
         assert os.listdir(tmp_path) == []
+
+    def test_the_last_one_that_was_saved_counts_and_the_file_stays_short(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("airflow_provider_lago.delivery.checkpoint._LONGEST_FILE", 2_000)
+        place = FolderCheckpoints(LocalFolder(tmp_path))
+        longest = 0
+        for seconds in range(100):
+            place.save({**CHECKPOINT.stored(), "seconds": seconds})
+            assert place.load()["seconds"] == seconds
+            longest = max(longest, (tmp_path / "checkpoint.jsonl").stat().st_size)
+        assert 1_500 < longest < 2_500
+        assert os.listdir(tmp_path) == ["checkpoint.jsonl"]
+
+    @pytest.mark.parametrize("half", [b"\n", b'\n{"v"', b'\n{"a":"\xc3'])
+    def test_half_of_one_costs_that_one_alone(self, tmp_path, half):
+        place = FolderCheckpoints(LocalFolder(tmp_path))
+        place.save(CHECKPOINT.stored())
+        with (tmp_path / "checkpoint.jsonl").open("ab") as stream:
+            stream.write(half)
+        assert read_checkpoint(FolderCheckpoints(LocalFolder(tmp_path)).load(), "f", 3) == CHECKPOINT
+        place.save({**CHECKPOINT.stored(), "seconds": 7.0})
+        assert place.load()["seconds"] == 7.0
+        (tmp_path / "checkpoint.jsonl").write_bytes(half)
+        assert place.load() is None
+
+    def test_another_try_begins_a_file_of_its_own(self, tmp_path):
+        FolderCheckpoints(LocalFolder(tmp_path)).save(CHECKPOINT.stored())
+        FolderCheckpoints(LocalFolder(tmp_path)).save(CHECKPOINT.stored())
+        assert len((tmp_path / "checkpoint.jsonl").read_bytes().splitlines()) == 1
+
+    def test_a_disk_that_takes_half_of_one_is_said_to_be_full(self, tmp_path, monkeypatch):
+        place = FolderCheckpoints(LocalFolder(tmp_path))
+        place.save(CHECKPOINT.stored())
+        write = os.write
+        monkeypatch.setattr("os.write", lambda file, text: write(file, text[:9]))
+        with pytest.raises(OSError, match="No space left"):
+            place.save({**CHECKPOINT.stored(), "seconds": 7.0})
+        monkeypatch.undo()
+        assert place.load()["seconds"] == 1.5
+        place.save({**CHECKPOINT.stored(), "seconds": 8.0})
+        assert (tmp_path / "checkpoint.jsonl").read_bytes().count(b"\n") == 1
+        assert place.load()["seconds"] == 8.0
+
+    def test_in_an_object_store_there_is_one_alone(self):
+        folder, _ = memory_folder()
+        place = FolderCheckpoints(folder)
+        for seconds in range(3):
+            place.save({**CHECKPOINT.stored(), "seconds": seconds})
+        assert len(folder.read("checkpoint.jsonl").splitlines()) == 1
+        assert place.load()["seconds"] == 2
 
     @pytest.mark.parametrize(
         ("stored", "reason"),

@@ -116,13 +116,13 @@ class TestRetry:
 
     def test_after_success_nothing_is_left_of_the_checkpoint(self, lago, source, tmp_path, place):
         deliver(place, files=source, report_path=tmp_path / "report", max_rejected=100)
-        assert not (tmp_path / "report" / "checkpoint.json").exists()
+        assert not (tmp_path / "report" / "checkpoint.jsonl").exists()
         assert place is None or place.values == {}
 
     def test_nor_after_too_many_rejects_which_no_retry_follows(self, lago, source, tmp_path, place):
         with pytest.raises(LagoRejectedError):
             deliver(place, files=source, report_path=tmp_path / "report")
-        assert not (tmp_path / "report" / "checkpoint.json").exists()
+        assert not (tmp_path / "report" / "checkpoint.jsonl").exists()
         assert place is None or place.values == {}
 
     def test_a_third_try_goes_on_after_the_second(self, lago, source, tmp_path, place):
@@ -219,7 +219,7 @@ class TestAnew:
         lago.answer = fails_after(40, lago.store.take)
         with pytest.raises(LagoDeliveryError):
             deliver(place, **arguments)
-        assert not (tmp_path / "report" / "checkpoint.json").exists()
+        assert not (tmp_path / "report" / "checkpoint.jsonl").exists()
         assert place is None or place.saved == []
         lago.answer = lago.store.take
         lago.server.requests.clear()
