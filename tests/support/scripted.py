@@ -62,6 +62,7 @@ class ScriptedServer:
     def __init__(self, answer: Callable[[Request], Reply], tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Request] = []
         self.most_at_once = 0
+        self.host = "127.0.0.1"
         self._at_once = 0
         self._answer = answer
         self._tls = tls
@@ -70,7 +71,7 @@ class ScriptedServer:
 
     @property
     def url(self) -> str:
-        return f"http{'s' if self._tls else ''}://127.0.0.1:{self._port}"
+        return f"http{'s' if self._tls else ''}://{self.host}:{self._port}"
 
     @property
     def bodies(self) -> list[bytes]:

@@ -116,7 +116,7 @@ def glance_of(shaper: EventShaper) -> Glance:
                 if type(identifier) is not str:
                     return None
             payload = encode(_Event(identifier, subscription, code, seconds, properties))
-        except (ValueError, OverflowError):  # no id, half a surrogate pair, a number of thousands of digits
+        except ValueError:  # no id, half a surrogate pair, a number of thousands of digits
             return None
         if (_BACKSLASH in payload and _NUL in payload) or not identifier.strip():
             return None

@@ -92,3 +92,12 @@ def test_a_range_between_two_others_joins_them():
 def test_a_compact_form_that_was_cut_is_refused(cut):
     with pytest.raises(ValueError, match="zip"):
         Progress(cut)
+
+
+@given(st.permutations(range(1, 9)))
+def test_positions_may_come_in_any_order_at_once_too(positions):
+    progress = Progress()
+    progress.add_all(positions[:5])
+    assert sorted(position for position in range(1, 9) if position in progress) == sorted(positions[:5])
+    progress.add_all(positions[5:])
+    assert progress.compact() == [8]

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_lago.delivery.decoding import decode
 from airflow_provider_lago.delivery.events.shaping import EventShaper, EventShaping
-from airflow_provider_lago.delivery.report import FolderReport
+from airflow_provider_lago.delivery.report import FolderReport, printable
 from airflow_provider_lago.sources.files import FileSource
 from airflow_provider_lago.sources.rows import Row, Unreadable
 
@@ -92,3 +92,8 @@ def test_an_id_that_is_made_of_the_record_is_the_same_when_it_comes_again(tmp_pa
 
 def test_a_time_of_the_day_is_shown_as_it_is_sent(tmp_path):
     assert read_again(tmp_path, {"at": time(12, 30)}) == b'{"at":"12:30:00"}'
+
+
+def test_a_line_that_is_not_utf_8_is_shown_with_its_bytes():
+    assert printable(b'{"a":"\xff"}') == '{"a":"\\xff"}'
+    assert printable(b"\xff") == "\\xff"

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import logging
+import os
 import resource
 import socket
 import ssl
@@ -246,6 +247,17 @@ class TestFile:
         with pytest.raises(ValueError, match="responses_path") as caught:
             FileResponses(path)
         assert SECRET not in str(caught.value)
+        if "?" in path:
+            assert "'s3://bucket/r.jsonl'" in str(caught.value)
+
+    def test_a_file_is_gone_on_with_where_that_is_asked_for(self, tmp_path):
+        path = tmp_path / "r.jsonl"
+        for number in range(2):
+            file = FileResponses(path, append=True)
+            asyncio.run(file.put(answer(number)))
+            asyncio.run(file.close())
+        assert len(lines(path)) == 2
+        assert os.listdir(tmp_path) == ["r.jsonl"]
 
     def test_a_folder_or_a_device_is_refused_and_not_renamed(self, tmp_path):
         for path in (tmp_path, "/dev/null"):

@@ -379,6 +379,16 @@ class TestPace:
         assert run.halt.final
         assert time.monotonic() - started < 10
 
+    def test_a_halt_does_not_wait_for_those_that_wait_to_try_again(self, deliver):
+        """Of seven waits of up to two minutes hardly all are over at once."""
+        replies = iter([None, *[Reply(503)] * 7, Reply(401, delay=0.5)])
+
+        with ScriptedServer(lambda request: next(replies, None) or echo(request)) as server:
+            started = time.monotonic()
+            run = deliver(server, usage(2_000), concurrency=8, policy=RetryPolicy(attempts=9, base=120.0, cap=120.0))
+        assert run.halt.final
+        assert time.monotonic() - started < 20
+
     def test_a_window_that_is_said_to_be_over_is_not_believed_at_once(self, deliver):
         refusals = iter([Reply(429, b"", {"x-ratelimit-reset": "0"})] * 20)
 

@@ -12,6 +12,7 @@ from airflow_provider_lago.delivery.checkpoint import Durability
 from airflow_provider_lago.delivery.delivery import Delivery
 from airflow_provider_lago.delivery.events.plan import EventPlan
 from airflow_provider_lago.delivery.events.shaping import EventShaping
+from airflow_provider_lago.delivery.keeper import REMOTE, Rhythm
 from airflow_provider_lago.delivery.loop_thread import Stopped
 from airflow_provider_lago.delivery.report import FolderReport
 from airflow_provider_lago.sources.values import ValueSource
@@ -75,7 +76,7 @@ def test_without_durability_nothing_is_kept():
         delivery, _ = durable(server, usage(3))
         alone = Delivery(delivery.plan, None, logging.getLogger("test"))
         assert alone._keeper is None
-        assert delivery._keeper is not None
+        assert delivery._keeper._rhythm == Rhythm()
 
 
 def test_evidence_in_an_object_store_is_kept_without_durability_too():
@@ -84,7 +85,7 @@ def test_evidence_in_an_object_store_is_kept_without_durability_too():
     with ScriptedServer(echo) as server:
         delivery, _ = durable(server, usage(300))
         alone = Delivery(delivery.plan, report, logging.getLogger("test"))
-        assert alone._keeper is not None
+        assert alone._keeper._rhythm == REMOTE
         alone.run()
     report.finish({})
     assert len(folder.read("receipts.jsonl").splitlines()) == 300
