@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_lago.api.events import check_event
-from airflow_provider_lago.delivery.events.batching import Event, batches
+from airflow_provider_lago.delivery.events.batching import Event, _say_the_same, batches
 from airflow_provider_lago.sources.rows import Row
 
 
@@ -122,3 +122,25 @@ def test_batches_are_made_one_at_a_time():
     made = batches(endless(), max_count=10, max_bytes=1_000_000, on_conflict=lambda *pair: pytest.fail("conflict"))
     next(made)
     assert len(taken) == 10
+
+
+def test_a_batch_with_too_many_twins_goes_out_and_the_next_ones_are_filled(monkeypatch):
+    monkeypatch.setattr("airflow_provider_lago.delivery.events.batching._MOST_TWINS", 3)
+    made, conflicts = group([event("a"), event("b"), *[event("a")] * 4, event("c"), event("a")])
+    assert [(ids(batch), batch.twin_count) for batch in made] == [(["a", "b"], 3), (["a", "c"], 1)]
+    assert conflicts == []
+
+
+def test_of_batches_that_are_filled_together_the_oldest_goes_first():
+    events = [event("t", subscription=f"s{n}") for n in range(10)]
+    made, _ = group([*events, event("u")])
+    assert [batch.events[0].checked.external_subscription_id for batch in made] == [f"s{n}" for n in range(10)]
+    assert ids(made[2]) == ["t", "u"]
+
+
+@pytest.mark.parametrize("odd", [b'{"n":', b'{"n":1e99999999999999999999}', b"[" * 5_000 + b"]" * 5_000])
+def test_payloads_that_cannot_be_compared_are_not_the_same(odd):
+    assert not _say_the_same(odd, b'{"n":1}')
+    assert not _say_the_same(b'{"n":1}', odd)
+    assert not _say_the_same(b'{"n":1}', b'{"n":true}')
+    assert _say_the_same(b'{"a":1,"n":1}', b'{"n":1, "a":1}')

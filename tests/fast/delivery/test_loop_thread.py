@@ -170,3 +170,16 @@ def test_context_variables_of_the_caller_hold_in_the_thread():
         return variable.get()
 
     assert LoopThread(main).run(lambda: None, 1) == "task"
+
+
+def test_the_first_tick_comes_when_it_is_due():
+    ticks = []
+    LoopThread(lambda: asyncio.sleep(0.1)).run(lambda: ticks.append(1), every=5.0)
+    assert ticks == []
+
+
+def test_its_thread_is_told_from_others_by_its_name():
+    async def name():
+        return threading.current_thread().name
+
+    assert LoopThread(name).run(lambda: None, every=1.0) == "lago-delivery"

@@ -120,3 +120,8 @@ def test_objects_that_are_no_dicts_are_looked_into():
     assert getter("a.b.c")({"a": MappingProxyType({"b": {"c": 7}})}) == 7
     assert getter("a.b.c")({"a": MappingProxyType({"b": 5})}) is MISSING
     assert getter("a.b.c")({"a": "text"}) is MISSING
+
+
+def test_what_is_missing_is_no_value_and_says_so():
+    assert not MISSING
+    assert repr(MISSING) == "missing"
