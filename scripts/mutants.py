@@ -64,6 +64,9 @@ MEMORY = 6 * 2**30
 #: Every so many tries the code is left as it is: a test that fails then is not to be trusted.
 CONTROL = 40
 
+#: Tests whose file names a constant, of which so many come before all others.
+_FIRST = 100
+
 #: A sample holds at least so many mutants of each module.
 FEWEST = 20
 
@@ -215,6 +218,7 @@ class Choice:
         self._by_line: dict[tuple[str, int], list[str]] = defaultdict(list)
         self._of_module: dict[str, set[str]] = defaultdict(set)
         self._text = {module: (PROJECT / module).read_text().splitlines() for module in sources()}
+        self._test_text = {path: (PROJECT / path).read_text() for path in test_files()}
         for name, test in tests.items():
             for module, lines in test.lines.items():
                 for line in lines:
@@ -233,13 +237,16 @@ class Choice:
         first: list[str] = []
         if mutant.scope is None:
             # Tests may look at a constant without running a line that names it.
-            first = sorted(name for name in self._tests if name.startswith(f"tests/fast/{room}/test_{stem}.py::"))
+            naming = {path for path, text in self._test_text.items() if any(name in text for name in mutant.names)}
+            naming.add(f"tests/fast/{room}/test_{stem}.py")
+            first = [name for name in self._tests if name.split("::")[0] in naming]
             names = self._running(self._uses(mutant)) | self._of_module[mutant.module] | set(first)
 
         def breadth(name: str) -> tuple[bool, int, float]:
             test = self._tests[name]
             return not name.startswith(f"tests/fast/{room}/"), test.breadth, test.seconds
 
+        first = sorted(first, key=breadth)[:_FIRST]
         # What a change does may show far from it, where tests run much more.
         anywhere = sorted(names, key=lambda name: hashlib.md5(name.encode()).digest())  # noqa: S324
         mixed = itertools.chain.from_iterable(zip(sorted(names, key=breadth), anywhere, strict=True))
