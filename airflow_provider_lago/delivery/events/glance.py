@@ -17,7 +17,7 @@ import msgspec
 from airflow_provider_lago.api import exact_json
 from airflow_provider_lago.api.events import Checked, are_plain
 from airflow_provider_lago.api.timestamps import EARLIEST, LATEST, to_epoch_seconds
-from airflow_provider_lago.delivery.events.identity import HASH, digest, have_one_form
+from airflow_provider_lago.delivery.events.identity import HASH, digest, have_one_form, in_one_form
 from airflow_provider_lago.delivery.events.shaping import EventShaper
 from airflow_provider_lago.delivery.paths import MISSING, Getter, getter, without
 from airflow_provider_lago.sources.rows import Cells
@@ -101,8 +101,8 @@ def glance_of(shaper: EventShaper) -> Glance:
             return None
         names, values, properties = found
         try:
-            if hashes and not identifier and have_one_form(values):
-                identifier = digest(encode_sorted(_Content(subscription, code, seconds, properties)))
+            if hashes and not identifier:
+                identifier = digest(encode_sorted(_Content(subscription, code, seconds, _in_one_form(*found))))
             elif not are_plain(values):
                 return None
             elif not identifier:
@@ -116,13 +116,26 @@ def glance_of(shaper: EventShaper) -> Glance:
                 if type(identifier) is not str:
                     return None
             payload = encode(_Event(identifier, subscription, code, seconds, properties))
-        except ValueError:  # no id, half a surrogate pair, a number of thousands of digits
+        except ValueError:  # not plain, no id, half a surrogate pair, a number of thousands of digits
             return None
         if (_BACKSLASH in payload and _NUL in payload) or not identifier.strip():
             return None
         return Checked(identifier, subscription, payload)
 
     return glance
+
+
+def _in_one_form(names: Iterable[str], values: Iterable[Any], properties: Any) -> Any:
+    """
+    Return properties as they are hashed.
+
+    :raises ValueError: if they are not plain.
+    """
+    if have_one_form(values):
+        return properties
+    if not are_plain(values):
+        raise ValueError("a closer look is wanted")
+    return dict(zip(names, in_one_form(values), strict=True))
 
 
 def _fits(shaper: EventShaper, *, nests: bool) -> Callable[[Mapping[str, Any]], bool]:

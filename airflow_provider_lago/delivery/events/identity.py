@@ -170,6 +170,11 @@ def have_one_form(values: Iterable[Any]) -> bool:
     return True
 
 
+def in_one_form(values: Iterable[Any]) -> list[Any]:
+    """Return values so that those that are the same have the same form."""
+    return [value if type(value) in _CANONICAL else _canonical_value(value) for value in values]
+
+
 def _canonical_value(value: Any) -> Any:
     """Return a value so that 7.10 of a file and 7.1 of a Python float are the same."""
     if type(value) is Decimal and value.is_finite() and value.adjusted() < _LONGEST_EXPONENT:
@@ -182,7 +187,7 @@ def _canonical_value(value: Any) -> Any:
             for name, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [_canonical_value(item) for item in value]
+        return in_one_form(value)
     return value
 
 
