@@ -178,6 +178,9 @@ class Proxy:
             task.add_done_callback(self._tasks.discard)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._server.is_serving():  # it was accepted just before all were to be reset
+            _reset(writer)
+            return
         self._clients.add(writer)
         # asyncio forgets the task when the client leaves, although it may wait for the server's answer.
         task = asyncio.current_task()
