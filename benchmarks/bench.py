@@ -1,7 +1,7 @@
 """
 How fast events are delivered, beside other clients and beside the limit: ``make bench``.
 
-    python benchmarks/bench.py [--quick] [--only NAME] [--rounds 3] [--out .bench] [--anew]
+    python benchmarks/bench.py [--quick] [--only NAME ...] [--rounds 3] [--out .bench] [--anew]
 
 Each figure is the median of some rounds; a round measures every case once, so that all sides of a ratio had the same
 machine. Each delivery runs in a process of its own, against a server in another (sink.c), which is faster than all of
@@ -155,7 +155,9 @@ def machine() -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--quick", action="store_true", help="few events: does it work?")
-    parser.add_argument("--only", default="", metavar="NAME", help="only cases whose name holds this")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], metavar="NAME", help="only cases whose name holds one of these"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=HERE.parent / ".bench")
     parser.add_argument("--anew", action="store_true", help="forget the rows of a run that was broken off")
@@ -166,7 +168,7 @@ def main() -> None:
     if arguments.anew:
         kept.unlink(missing_ok=True)
     rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
-    wanted = [case for case in cases(arguments.quick) if arguments.only in case.name]
+    wanted = [case for case in cases(arguments.quick) if any(name in case.name for name in arguments.only)]
     if shutil.which("wrk") is None:
         print("wrk is not installed (apt-get install wrk): the limit is not measured\n")
         wanted = [case for case in wanted if case.client != "wrk"]

@@ -70,6 +70,7 @@ def cases(quick: bool) -> list[Case]:
     found = [Case(latency=latency, in_flight=in_flight) for latency, in_flight in matrix]
     found += [Case("wrk", latency, in_flight, events=0) for latency, in_flight in matrix]
     found += [Case(source=source) for source in FORMATS]
+    found += [Case("libraries", source=source) for source in ("jsonl", "mapped")]
     for latency in (0, 50):
         found += [
             Case(OFFICIAL, latency, 1),

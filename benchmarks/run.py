@@ -22,7 +22,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from workload import BATCH, FLAT, MAPPED
+from workload import BATCH, FLAT, MAPPED, PROPERTIES
 
 KEY = "11111111-2222-4333-8444-555555555555"
 ENDPOINT = "api/v1/events/batch"
@@ -102,6 +102,55 @@ def threads(url: str, in_flight: int, source: str) -> Deliver:
 
 def bare(url: str, in_flight: int, source: str) -> Deliver:
     """aiohttp with the lines as they come, nothing checked: what the HTTP library leaves to be had."""
+    return _over_aiohttp(url, in_flight, lambda line: line, lambda answer: None)
+
+
+def libraries(url: str, in_flight: int, source: str) -> Deliver:
+    """
+    The least that is done for each event, by the same libraries, and nothing else.
+
+    Each line is decoded. Mapped: put together anew, hashed and encoded, with a receipt of its id in Lago. Nothing is
+    checked, counted, settled or kept for a retry.
+    """
+    import hashlib
+
+    import msgspec
+
+    from airflow_provider_lago.api import exact_json
+
+    if source == "jsonl":
+        decode = msgspec.json.Decoder(msgspec.defstruct("Event", [("transaction_id", str), ("timestamp", int)])).decode
+
+        def checked(line: bytes) -> bytes:
+            decode(line)
+            return line
+
+        return _over_aiohttp(url, in_flight, checked, lambda answer: None)
+
+    def mapped(line: bytes) -> bytes:
+        record = exact_json.decode(line)
+        event = {
+            "external_subscription_id": record["account"]["id"],
+            "code": record["metric"],
+            "timestamp": record["at"],
+            "properties": {name: record[name] for name in PROPERTIES},
+        }
+        identifier = hashlib.sha256(exact_json.canonical(event)).hexdigest()[:40]
+        return exact_json.encode({"transaction_id": identifier, **event})
+
+    stored = msgspec.defstruct("Stored", [("lago_id", str)])
+    read = msgspec.json.Decoder(msgspec.defstruct("Answer", [("events", list[stored])])).decode  # type: ignore[valid-type]
+    receipts = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - as long as the process
+    encode_lines = msgspec.json.Encoder().encode_lines
+
+    def note(answer: bytes) -> None:
+        events: Any = read(answer)
+        receipts.write(encode_lines([{"lago_id": one.lago_id, "outcome": "accepted"} for one in events.events]))
+
+    return _over_aiohttp(url, in_flight, mapped, note)
+
+
+def _over_aiohttp(url: str, in_flight: int, shape: Callable[[bytes], bytes], note: Callable[[bytes], None]) -> Deliver:
     import asyncio
 
     import aiohttp
@@ -109,7 +158,7 @@ def bare(url: str, in_flight: int, source: str) -> Deliver:
     async def send(path: str, count: int) -> int:
         requests = 0
         with open(path, "rb") as stream:
-            lines = map(bytes.strip, islice(stream, count))
+            events = map(shape, map(bytes.strip, islice(stream, count)))
             async with aiohttp.ClientSession(
                 headers=HEADERS,
                 connector=aiohttp.TCPConnector(limit=in_flight),
@@ -119,11 +168,11 @@ def bare(url: str, in_flight: int, source: str) -> Deliver:
 
                 async def work() -> None:
                     nonlocal requests
-                    while batch := b",".join(islice(lines, BATCH)):
+                    while batch := b",".join(islice(events, BATCH)):
                         requests += 1
                         async with session.post(f"{url}/{ENDPOINT}", data=b'{"events":[' + batch + b"]}") as answer:
                             answer.raise_for_status()
-                            await answer.read()
+                            note(await answer.read())
 
                 await asyncio.gather(*(work() for _ in range(in_flight)))
         return requests
@@ -137,6 +186,7 @@ CLIENTS: dict[str, Callable[[str, int, str], Deliver]] = {
     "HttpHook": hook,
     "requests": threads,
     "aiohttp": bare,
+    "libraries": libraries,
 }
 
 
