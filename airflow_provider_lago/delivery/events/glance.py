@@ -102,7 +102,7 @@ def glance_of(shaper: EventShaper) -> Glance:
         names, values, properties = found
         try:
             if hashes and not identifier:
-                identifier = digest(encode_sorted(_Content(subscription, code, seconds, _in_one_form(*found))))
+                identifier = digest(encode_sorted(_Content(subscription, code, seconds, _as_hashed(*found))))
             elif not are_plain(values):
                 return None
             elif not identifier:
@@ -125,7 +125,7 @@ def glance_of(shaper: EventShaper) -> Glance:
     return glance
 
 
-def _in_one_form(names: Iterable[str], values: Iterable[Any], properties: Any) -> Any:
+def _as_hashed(names: Iterable[str], values: Iterable[Any], properties: Any) -> Any:
     """
     Return properties as they are hashed.
 
