@@ -102,55 +102,78 @@ def threads(url: str, in_flight: int, source: str) -> Deliver:
 
 def bare(url: str, in_flight: int, source: str) -> Deliver:
     """aiohttp with the lines as they come, nothing checked: what the HTTP library leaves to be had."""
-    return _over_aiohttp(url, in_flight, lambda line: line, lambda answer: None)
+    return _over_aiohttp(url, in_flight, bytes.strip, lambda answer: None)
 
 
 def libraries(url: str, in_flight: int, source: str) -> Deliver:
     """
-    The least that is done for each event, by the same libraries, and nothing else.
+    The least that is done for each event, by the same libraries, written for these very records.
 
-    Each line is decoded. Mapped: put together anew, hashed and encoded, with a receipt of its id in Lago. Nothing is
-    checked, counted, settled or kept for a retry.
+    Each line is decoded. Mapped: an event is put together, hashed and encoded, and its id in Lago noted; properties go
+    through as the bytes that they are. Nothing is checked, counted, settled or kept for a retry.
     """
+    import msgspec
+
+    if source == "mapped":
+        return _over_aiohttp(url, in_flight, _mapping(), _receipts())
+    event = msgspec.defstruct("Event", [("transaction_id", str), ("timestamp", int)], gc=False)
+    decode = msgspec.json.Decoder(event).decode
+
+    def decoded(line: bytes) -> bytes:
+        decode(line)
+        return line.strip()
+
+    return _over_aiohttp(url, in_flight, decoded, lambda answer: None)
+
+
+def _mapping() -> Callable[[bytes], bytes]:
+    """Return what makes an event of a line, as ``MAPPED`` says it."""
     import hashlib
+    from operator import attrgetter
 
     import msgspec
 
-    from airflow_provider_lago.api import exact_json
-
-    if source == "jsonl":
-        decode = msgspec.json.Decoder(msgspec.defstruct("Event", [("transaction_id", str), ("timestamp", int)])).decode
-
-        def checked(line: bytes) -> bytes:
-            decode(line)
-            return line
-
-        return _over_aiohttp(url, in_flight, checked, lambda answer: None)
+    fields = ["external_subscription_id", "code", "timestamp", "properties"]
+    account = msgspec.defstruct("Account", [("id", str)], gc=False)
+    columns = [("account", account), ("metric", str), ("at", int), *((name, msgspec.Raw) for name in PROPERTIES)]
+    decode = msgspec.json.Decoder(msgspec.defstruct("Record", columns, gc=False)).decode
+    hold = msgspec.defstruct("Properties", PROPERTIES, gc=False)
+    content = msgspec.defstruct("Content", fields, gc=False)
+    event = msgspec.defstruct("Event", ["transaction_id", *fields], gc=False)
+    pick, encode, sha256 = attrgetter(*PROPERTIES), msgspec.json.Encoder().encode, hashlib.sha256
+    canonical = msgspec.json.Encoder(order="sorted").encode
 
     def mapped(line: bytes) -> bytes:
-        record = exact_json.decode(line)
-        event = {
-            "external_subscription_id": record["account"]["id"],
-            "code": record["metric"],
-            "timestamp": record["at"],
-            "properties": {name: record[name] for name in PROPERTIES},
-        }
-        identifier = hashlib.sha256(exact_json.canonical(event)).hexdigest()[:40]
-        return exact_json.encode({"transaction_id": identifier, **event})
+        record: Any = decode(line)
+        values = record.account.id, record.metric, record.at, hold(*pick(record))
+        return encode(event(sha256(canonical(content(*values))).hexdigest()[:40], *values))
 
-    stored = msgspec.defstruct("Stored", [("lago_id", str)])
-    read = msgspec.json.Decoder(msgspec.defstruct("Answer", [("events", list[stored])])).decode  # type: ignore[valid-type]
+    return mapped
+
+
+def _receipts() -> Callable[[bytes], None]:
+    """Return what writes the ids of an answer to a file."""
+    import msgspec
+
+    stored = msgspec.defstruct("Stored", [("lago_id", str)], gc=False)
+    answers = msgspec.defstruct("Answer", [("events", list[stored])], gc=False)  # type: ignore[valid-type]
+    decode, encode_lines = msgspec.json.Decoder(answers).decode, msgspec.json.Encoder().encode_lines
     receipts = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - as long as the process
-    encode_lines = msgspec.json.Encoder().encode_lines
 
     def note(answer: bytes) -> None:
-        events: Any = read(answer)
-        receipts.write(encode_lines([{"lago_id": one.lago_id, "outcome": "accepted"} for one in events.events]))
+        found: Any = decode(answer)
+        receipts.write(encode_lines(found.events))
 
-    return _over_aiohttp(url, in_flight, mapped, note)
+    return note
 
 
 def _over_aiohttp(url: str, in_flight: int, shape: Callable[[bytes], bytes], note: Callable[[bytes], None]) -> Deliver:
+    """
+    Return what posts a file's lines with aiohttp.
+
+    :param shape: line -> event, without the end of the line.
+    :param note: Is given each answer.
+    """
     import asyncio
 
     import aiohttp
@@ -158,7 +181,7 @@ def _over_aiohttp(url: str, in_flight: int, shape: Callable[[bytes], bytes], not
     async def send(path: str, count: int) -> int:
         requests = 0
         with open(path, "rb") as stream:
-            events = map(shape, map(bytes.strip, islice(stream, count)))
+            events = map(shape, islice(stream, count))
             async with aiohttp.ClientSession(
                 headers=HEADERS,
                 connector=aiohttp.TCPConnector(limit=in_flight),

@@ -16,7 +16,15 @@ _SOURCES = {
     "mapped": "JSONL, mapped, hashed ids, receipts",
 }
 
-_NAMES = {"provider": "this provider, all checks", "aiohttp": "its HTTP library alone, no checks"}
+_NAMES = {
+    "provider": "this provider, all checks",
+    "aiohttp": "its HTTP library alone, no checks",
+    "libraries": "its libraries alone, no checks",
+}
+
+#: The columns of :func:`_figures`, and of :func:`_beside`.
+_FIGURES = ("events/s", "from - to", "CPU s per million")
+_PEERS = (f"x {OFFICIAL}", "x HttpHook")
 
 Row = Mapping[str, Any]
 
@@ -56,13 +64,11 @@ def _latencies(rows: Sequence[Row]) -> str:
                 share = f"{ours['rate'] / limit['rate']:.2f}" if limit else ""
                 bound = f"{limit['rate']:,.0f}" if limit else ""
                 lines.append([f"{latency} ms", str(in_flight), *_figures(ours), bound, share])
-    head = ["latency", "in flight", "events/s", "from - to", "CPU s per million", "wrk", "share of it"]
+    head = ["latency", "in flight", *_FIGURES, "wrk", "share of it"]
     return _table(head, lines)
 
 
 def _clients(rows: Sequence[Row], latency: int) -> str:
-    official = _find(rows, client=OFFICIAL, latency=latency, in_flight=1)
-    hook = _find(rows, client="HttpHook", latency=latency)
     lines = []
     for client in (OFFICIAL, "HttpHook", "requests", "provider", "aiohttp"):
         for in_flight in IN_FLIGHT:
@@ -71,11 +77,8 @@ def _clients(rows: Sequence[Row], latency: int) -> str:
                 continue
             name = _NAMES.get(client, client)
             how = "a loop" if in_flight == 1 else f"{in_flight} in flight"
-            beside = [f"{row['rate'] / peer['rate']:.1f}" if peer else "" for peer in (official, hook)]
-            lines.append([f"{latency} ms", f"{name}, {how}", *_figures(row), *beside])
-    return _table(
-        ["latency", "client", "events/s", "from - to", "CPU s per million", f"x {OFFICIAL}", "x HttpHook"], lines
-    )
+            lines.append([f"{latency} ms", f"{name}, {how}", *_figures(row), *_beside(rows, row)])
+    return _table(["latency", "client", *_FIGURES, *_PEERS], lines)
 
 
 def _formats(rows: Sequence[Row]) -> str:
@@ -85,31 +88,18 @@ def _formats(rows: Sequence[Row]) -> str:
         row = _find(rows, client="provider", source=source, latency=0, in_flight=16, warm=True)
         if row is not None:
             lines.append([name, *_figures(row), f"{row['rate'] / lines_['rate']:.2f}" if lines_ else ""])
-    return _table(["source, 0 ms, 16 in flight", "events/s", "from - to", "CPU s per million", "x JSONL"], lines)
+    return _table(["source, 0 ms, 16 in flight", *_FIGURES, "x JSONL"], lines)
 
 
 def _libraries(rows: Sequence[Row]) -> str:
     """Return what the libraries leave to be had: the least work for an event, done by them."""
-    at = {"latency": 0, "warm": True}
-    official = _find(rows, client=OFFICIAL, in_flight=1, **at)
-    hook = _find(rows, client="HttpHook", in_flight=1, **at)
     lines = []
     for source in ("jsonl", "mapped"):
-        for client, name in (("provider", _NAMES["provider"]), ("libraries", "its libraries alone, no checks")):
-            row = _find(rows, client=client, source=source, in_flight=16, **at)
+        for client in ("provider", "libraries"):
+            row = _find(rows, client=client, source=source, latency=0, in_flight=16, warm=True)
             if row is not None:
-                beside = [f"{row['rate'] / peer['rate']:.1f}" if peer else "" for peer in (official, hook)]
-                lines.append([_SOURCES[source], name, *_figures(row), *beside])
-    head = [
-        "source, 0 ms, 16 in flight",
-        "by",
-        "events/s",
-        "from - to",
-        "CPU s per million",
-        f"x {OFFICIAL}",
-        "x HttpHook",
-    ]
-    return _table(head, lines)
+                lines.append([_SOURCES[source], _NAMES[client], *_figures(row), *_beside(rows, row)])
+    return _table(["source, 0 ms, 16 in flight", "by", *_FIGURES, *_PEERS], lines)
 
 
 def _memory(rows: Sequence[Row]) -> str:
@@ -126,6 +116,12 @@ def _find(rows: Sequence[Row], **wanted: Any) -> Row | None:
 def _figures(row: Row) -> list[str]:
     cpu = f"{row['cpu']:.2f}" if row["cpu"] is not None else ""
     return [f"{row['rate']:,.0f}", f"{row['least']:,.0f} - {row['most']:,.0f}", cpu]
+
+
+def _beside(rows: Sequence[Row], row: Row) -> list[str]:
+    """Return how many times the rate of each peer's loop a row has."""
+    peers = [_find(rows, client=client, latency=row["latency"], in_flight=1) for client in (OFFICIAL, "HttpHook")]
+    return [f"{row['rate'] / peer['rate']:.1f}" if peer else "" for peer in peers]
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
